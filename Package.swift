@@ -1,0 +1,142 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The rooms of the house and who may see whom: docs/architecture.md has the table,
+// Tests/ArchitectureTests holds this file and every import against it.
+
+let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+/// Programs that must start fast and depend on nothing at run time: linked whole, without Foundation.
+let standalone: [LinkerSetting] = [.unsafeFlags(["-static-executable"])]
+
+extension Target.Dependency {
+    static let nioCore = product(name: "NIOCore", package: "swift-nio")
+    static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioHPACK = product(name: "NIOHPACK", package: "swift-nio-http2")
+    static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
+    static let logging = product(name: "Logging", package: "swift-log")
+    static let x509 = product(name: "X509", package: "swift-certificates")
+    static let crypto = product(name: "Crypto", package: "swift-crypto")
+    static let asn1 = product(name: "SwiftASN1", package: "swift-asn1")
+    static let jwt = product(name: "JWTKit", package: "jwt-kit")
+    static let protobuf = product(name: "SwiftProtobuf", package: "swift-protobuf")
+    static let grpcCore = product(name: "GRPCCore", package: "grpc-swift-2")
+    static let grpcProtobuf = product(name: "GRPCProtobuf", package: "grpc-swift-protobuf")
+    static let grpcTransport = product(name: "GRPCNIOTransportHTTP2", package: "grpc-swift-nio-transport")
+    static let hashTrees = product(name: "HashTreeCollections", package: "swift-collections")
+    static let deque = product(name: "DequeModule", package: "swift-collections")
+    static let yams = product(name: "Yams", package: "Yams")
+    static let arguments = product(name: "ArgumentParser", package: "swift-argument-parser")
+    static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+}
+
+let package = Package(
+    name: "apus",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "apus", targets: ["apus"]),
+        .executable(name: "apus-cni", targets: ["apus-cni"]),
+        .executable(name: "apus-sockets", targets: ["apus-sockets"]),
+        .library(name: "Redirection", targets: ["Redirection"]),
+        .library(name: "CNI", targets: ["CNI"]),
+        .library(name: "Mesh", targets: ["Mesh"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        // Exact: TLSEngine reaches the BoringSSL inside it, which is no public product.
+        .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.0"),
+        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.0"),
+        .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.4.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.0"),
+    ],
+    targets: [
+        // MARK: Ground
+        .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
+        .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
+        .target(name: "Addressing", swiftSettings: strict),
+        .target(name: "CNI", swiftSettings: strict),
+        .target(name: "Handover", swiftSettings: strict),
+        .target(name: "LinuxNetwork", dependencies: ["CLinux", "Addressing"], swiftSettings: strict),
+        .target(
+            name: "Netlink", dependencies: ["CLinux", "CMnl", "Addressing", "LinuxNetwork"], swiftSettings: strict),
+        .target(name: "IstioAPI", dependencies: [.protobuf, .grpcCore, .grpcProtobuf], swiftSettings: strict),
+
+        // MARK: Model
+        .target(name: "Mesh", dependencies: ["Addressing", .hashTrees], swiftSettings: strict),
+        .target(
+            name: "Observability", dependencies: [.nioCore, .nioPosix, .nioHTTP1, .logging, .deque],
+            swiftSettings: strict),
+
+        // MARK: Trust
+        .target(
+            name: "Identity",
+            dependencies: [
+                "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
+            ], swiftSettings: strict),
+        .target(name: "TLSEngine", dependencies: ["CLinux", "Mesh", .nioSSL], swiftSettings: strict),
+
+        // MARK: Services
+        .target(name: "Redirection", dependencies: ["Addressing", "LinuxNetwork", "Netlink"], swiftSettings: strict),
+        .target(
+            name: "HBONE",
+            dependencies: ["Addressing", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .deque],
+            swiftSettings: strict),
+        .target(
+            name: "Discovery",
+            dependencies: [
+                "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .logging,
+            ], swiftSettings: strict),
+        .target(name: "ObjectSource", dependencies: [.yams, .logging], swiftSettings: strict),
+
+        // MARK: Engines
+        .target(
+            name: "NodeAgent",
+            dependencies: [
+                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "Redirection", "ObjectSource",
+                "Observability", .logging, .lifecycle,
+            ], swiftSettings: strict),
+        .target(
+            name: "Ztunnel",
+            dependencies: [
+                "Addressing", "Handover", "LinuxNetwork", "HBONE", "TLSEngine", "Mesh", "Identity", "Discovery",
+                "Observability", .logging, .lifecycle, .hashTrees, .deque,
+            ], swiftSettings: strict),
+        .target(
+            name: "Controller",
+            dependencies: [
+                "Addressing", "Handover", "LinuxNetwork", "Mesh", "Identity", "Discovery", "ObjectSource",
+                "Observability", "IstioAPI", .grpcCore, .grpcProtobuf, .grpcTransport, .logging, .lifecycle,
+            ], swiftSettings: strict),
+        .target(
+            name: "LocalCluster",
+            dependencies: ["Addressing", "CNI", "LinuxNetwork", "Netlink", "Redirection", .logging],
+            swiftSettings: strict),
+
+        // MARK: Programs
+        .executableTarget(
+            name: "apus",
+            dependencies: [
+                "NodeAgent", "Ztunnel", "Controller", "LocalCluster", "Observability", "Identity", "CLinux",
+                .arguments, .lifecycle, .logging,
+            ], swiftSettings: strict),
+        .executableTarget(
+            name: "apus-cni", dependencies: ["CNI", "Handover", "LinuxNetwork"], swiftSettings: strict,
+            linkerSettings: standalone),
+        .executableTarget(
+            name: "apus-sockets", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
+            swiftSettings: strict, linkerSettings: standalone),
+    ]
+)
