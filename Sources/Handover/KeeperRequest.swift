@@ -1,0 +1,150 @@
+/// A pod whose sockets the keeper is asked to make.
+public struct KeeperPod: Hashable, Sendable {
+    public var uid: String
+    public var name: String
+    public var namespace: String
+    public var serviceAccount: String
+    /// Whether IPv6 is captured too: the sockets are dual-stack where the kernel has IPv6.
+    public var dualStack: Bool
+    /// Whether the pod's DNS is captured.
+    public var dns: Bool
+    /// Inode of the network namespace; it must be that of the descriptor in the packet.
+    public var netnsInode: UInt64
+
+    public init(
+        uid: String, name: String, namespace: String, serviceAccount: String, dualStack: Bool = true,
+        dns: Bool = false, netnsInode: UInt64
+    ) {
+        self.uid = uid
+        self.name = name
+        self.namespace = namespace
+        self.serviceAccount = serviceAccount
+        self.dualStack = dualStack
+        self.dns = dns
+        self.netnsInode = netnsInode
+    }
+}
+
+/// What the agent asks of the keeper over keeper.sock. Each gets a ``KeeperMessage/Content/reply(_:)`` with its id.
+///
+/// `addPod` carries one descriptor, the pod's network namespace; the others carry none.
+public struct KeeperRequest: HandoverMessage {
+    public enum Command: Hashable, Sendable {
+        /// The agent's first message. The newest connection that says it is the agent's; an older one is closed.
+        case hello(version: UInt32)
+        /// Make the pod's sockets, or find them made (same uid, same namespace). Another namespace under a known
+        /// uid replaces the old sockets. The reply says that the sockets exist, not that they are served.
+        case addPod(KeeperPod)
+        /// Give the pod's sockets up; `drain` waits for ztunnel to say that it has let go (5 s at most).
+        /// A uid that is not known is no error.
+        case removePod(uid: String, drain: Bool)
+        /// All pods, in one or more replies; all but the last have ``KeeperReply/more``.
+        case list
+    }
+
+    public static let maximumLength = 8 << 10
+    /// The version of this protocol that ``Command/hello(version:)`` carries.
+    public static let version: UInt32 = 1
+
+    /// Chosen by the agent, repeated in the reply.
+    public var id: UInt64
+    public var command: Command
+
+    public init(id: UInt64, command: Command) {
+        self.id = id
+        self.command = command
+    }
+
+    public init(from reader: inout ProtobufReader) throws(HandoverError) {
+        var id: UInt64 = 0
+        var command: Command?
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: id = try reader.number()
+            case 2:
+                var inner = try reader.message()
+                command = .hello(version: try Self.version(from: &inner))
+            case 3:
+                var inner = try reader.message()
+                command = .addPod(try KeeperPod(from: &inner))
+            case 4:
+                var inner = try reader.message()
+                command = try Self.removal(from: &inner)
+            case 5:
+                _ = try reader.message()
+                command = .list
+            default: break
+            }
+        }
+        guard let command else { throw HandoverError(.missing, "\(Self.name): no command that is known here") }
+        self.init(id: id, command: command)
+    }
+
+    private static func version(from reader: inout ProtobufReader) throws(HandoverError) -> UInt32 {
+        var version: UInt32 = 0
+        while let field = try reader.nextField() {
+            if field == 1 { version = try reader.number32() }
+        }
+        return version
+    }
+
+    private static func removal(from reader: inout ProtobufReader) throws(HandoverError) -> Command {
+        var uid = ""
+        var drain = false
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: uid = try reader.string(limit: HandoverLimits.name)
+            case 2: drain = try reader.flag()
+            default: break
+            }
+        }
+        guard !uid.isEmpty else { throw HandoverError(.missing, "\(name): removePod without a uid") }
+        return .removePod(uid: uid, drain: drain)
+    }
+
+    public func write(to writer: inout ProtobufWriter) {
+        writer.number(1, id)
+        switch command {
+        case .hello(let version):
+            writer.message(2) { $0.number(1, UInt64(version)) }
+        case .addPod(let pod):
+            writer.message(3) { pod.write(to: &$0) }
+        case .removePod(let uid, let drain):
+            writer.message(4) {
+                $0.string(1, uid)
+                $0.flag(2, drain)
+            }
+        case .list:
+            writer.message(5) { _ in }
+        }
+    }
+}
+
+extension KeeperPod {
+    fileprivate init(from reader: inout ProtobufReader) throws(HandoverError) {
+        self.init(uid: "", name: "", namespace: "", serviceAccount: "", dualStack: false, netnsInode: 0)
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: uid = try reader.string(limit: HandoverLimits.name)
+            case 2: name = try reader.string(limit: HandoverLimits.name)
+            case 3: namespace = try reader.string(limit: HandoverLimits.name)
+            case 4: serviceAccount = try reader.string(limit: HandoverLimits.name)
+            case 5: dualStack = try reader.flag()
+            case 6: dns = try reader.flag()
+            case 7: netnsInode = try reader.number()
+            default: break
+            }
+        }
+        guard !uid.isEmpty else { throw HandoverError(.missing, "\(reader.name): addPod without a uid") }
+    }
+
+    fileprivate func write(to writer: inout ProtobufWriter) {
+        writer.string(1, uid)
+        writer.string(2, name)
+        writer.string(3, namespace)
+        writer.string(4, serviceAccount)
+        writer.flag(5, dualStack)
+        writer.flag(6, dns)
+        writer.number(7, netnsInode)
+    }
+}

@@ -1,0 +1,210 @@
+/// ztunnel's first packet on ztunnel.sock (`istio.workload.zds.ZdsHello`), with the hand-over offered or not.
+public struct ZDSHello: HandoverMessage {
+    public static let maximumLength = ZDSRequest.maximumLength
+    /// The version of ZDS in use.
+    public static let v1: UInt32 = 1
+    /// The version of the hand-over extension in use.
+    public static let handoverVersion: UInt32 = 1
+
+    public var version: UInt32
+    /// Field 1000, ours: 1 = "hand me sockets rather than a network namespace"; 0 as Istio's agent knows it.
+    public var handover: UInt32
+    /// Field 1001, ours: this ztunnel is to take over from the active one.
+    public var successor: Bool
+
+    public init(version: UInt32 = ZDSHello.v1, handover: UInt32 = 0, successor: Bool = false) {
+        self.version = version
+        self.handover = handover
+        self.successor = successor
+    }
+
+    public init(from reader: inout ProtobufReader) throws(HandoverError) {
+        self.init(version: 0)
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: version = try reader.number32()
+            case 1000: handover = try reader.number32()
+            case 1001: successor = try reader.flag()
+            default: break
+            }
+        }
+    }
+
+    public func write(to writer: inout ProtobufWriter) {
+        writer.number(1, UInt64(version))
+        writer.number(1000, UInt64(handover))
+        writer.flag(1001, successor)
+    }
+}
+
+/// What a descriptor in an AddWorkload packet is. The list grows: a receiver closes descriptors it does not know.
+public struct HandoverDescriptor: RawRepresentable, Hashable, Sendable {
+    public var rawValue: UInt32
+
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// The listener on 15001, captured outbound connections.
+    public static let listenerOutbound = HandoverDescriptor(rawValue: 1)
+    /// The listener on 15006, captured plaintext inbound connections.
+    public static let listenerInboundPlaintext = HandoverDescriptor(rawValue: 2)
+    /// The listener on 15008.
+    public static let listenerHBONE = HandoverDescriptor(rawValue: 3)
+    /// The UDP socket on 15053.
+    public static let listenerDNSUDP = HandoverDescriptor(rawValue: 4)
+    /// The TCP listener on 15053.
+    public static let listenerDNSTCP = HandoverDescriptor(rawValue: 5)
+    /// The end of a SEQPACKET pair from which prepared outgoing sockets come (``StockMessage``).
+    public static let stock = HandoverDescriptor(rawValue: 6)
+    /// The network namespace, as plain ZDS sends it.
+    public static let namespace = HandoverDescriptor(rawValue: 7)
+}
+
+/// `istio.workload.zds.WorkloadInfo`.
+public struct ZDSWorkloadInfo: Hashable, Sendable {
+    public var name: String
+    public var namespace: String
+    public var serviceAccount: String
+
+    public init(name: String, namespace: String, serviceAccount: String) {
+        self.name = name
+        self.namespace = namespace
+        self.serviceAccount = serviceAccount
+    }
+}
+
+/// What the node agent or keeper tells ztunnel (`istio.workload.zds.WorkloadRequest`). Each is answered by one
+/// ``ZDSResponse`` before the next is sent.
+public enum ZDSRequest: HandoverMessage {
+    /// Field 1. With plain ZDS `descriptors` is empty and the packet carries the namespace; with the hand-over it
+    /// says, in order, what the packet's descriptors are.
+    case add(uid: String, info: ZDSWorkloadInfo?, descriptors: [HandoverDescriptor])
+    /// Field 5: the pod is known, its namespace is lost.
+    case keep(uid: String)
+    /// Field 2.
+    case delete(uid: String)
+    /// Field 3: all pods have been named; what was not is gone.
+    case snapshotSent
+
+    /// Istio's buffers are of this size.
+    public static let maximumLength = 1024
+    public static let name = "WorkloadRequest"
+
+    public init(from reader: inout ProtobufReader) throws(HandoverError) {
+        var request: ZDSRequest?
+        while let field = try reader.nextField() {
+            switch field {
+            case 1:
+                var inner = try reader.message()
+                request = try Self.addition(from: &inner)
+            case 2:
+                var inner = try reader.message()
+                request = .delete(uid: try Self.uid(2, from: &inner))
+            case 3:
+                _ = try reader.message()
+                request = .snapshotSent
+            case 5:
+                var inner = try reader.message()
+                request = .keep(uid: try Self.uid(1, from: &inner))
+            default: break
+            }
+        }
+        guard let request else { throw HandoverError(.missing, "\(Self.name): no payload that is known here") }
+        self = request
+    }
+
+    private static func addition(from reader: inout ProtobufReader) throws(HandoverError) -> ZDSRequest {
+        var uid = ""
+        var info: ZDSWorkloadInfo?
+        var descriptors: [UInt64] = []
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: uid = try reader.string(limit: maximumLength)
+            case 2:
+                var inner = try reader.message()
+                info = try ZDSWorkloadInfo(from: &inner)
+            case 1000: try reader.numbers(into: &descriptors, limit: HandoverLimits.descriptors)
+            default: break
+            }
+        }
+        var kinds: [HandoverDescriptor] = []
+        for value in descriptors {
+            guard let kind = UInt32(exactly: value) else {
+                throw HandoverError(.outOfRange, "\(name): \(value) is no kind of descriptor")
+            }
+            kinds.append(HandoverDescriptor(rawValue: kind))
+        }
+        return .add(uid: uid, info: info, descriptors: kinds)
+    }
+
+    private static func uid(_ number: UInt32, from reader: inout ProtobufReader) throws(HandoverError) -> String {
+        var uid = ""
+        while let field = try reader.nextField() {
+            if field == number { uid = try reader.string(limit: maximumLength) }
+        }
+        return uid
+    }
+
+    public func write(to writer: inout ProtobufWriter) {
+        switch self {
+        case .add(let uid, let info, let descriptors):
+            writer.message(1) {
+                $0.string(1, uid)
+                if let info { $0.message(2) { info.write(to: &$0) } }
+                $0.packed(1000, descriptors.map { UInt64($0.rawValue) })
+            }
+        case .keep(let uid): writer.message(5) { $0.string(1, uid) }
+        case .delete(let uid): writer.message(2) { $0.string(2, uid) }
+        case .snapshotSent: writer.message(3) { _ in }
+        }
+    }
+}
+
+extension ZDSWorkloadInfo {
+    fileprivate init(from reader: inout ProtobufReader) throws(HandoverError) {
+        self.init(name: "", namespace: "", serviceAccount: "")
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: name = try reader.string(limit: ZDSRequest.maximumLength)
+            case 2: namespace = try reader.string(limit: ZDSRequest.maximumLength)
+            case 3: serviceAccount = try reader.string(limit: ZDSRequest.maximumLength)
+            default: break
+            }
+        }
+    }
+
+    fileprivate func write(to writer: inout ProtobufWriter) {
+        writer.string(1, name)
+        writer.string(2, namespace)
+        writer.string(3, serviceAccount)
+    }
+}
+
+/// ztunnel's answer to a ``ZDSRequest`` (`istio.workload.zds.WorkloadResponse`).
+public struct ZDSResponse: HandoverMessage {
+    public static let maximumLength = ZDSRequest.maximumLength
+    public static let name = "WorkloadResponse"
+
+    /// Empty: yes. Else why not. ztunnel keeps it under ``maximumLength``; see ``init(error:)``.
+    public let error: String
+
+    /// An acknowledgement, or a refusal in `error`'s words, shortened to ``HandoverLimits/text``.
+    public init(error: String = "") { self.error = HandoverLimits.shortened(error) }
+
+    public init(from reader: inout ProtobufReader) throws(HandoverError) {
+        var error: String?
+        while let field = try reader.nextField() {
+            guard field == 1 else { continue }
+            var inner = try reader.message()
+            error = ""
+            while let field = try inner.nextField() {
+                if field == 1 { error = try inner.string(limit: Self.maximumLength) }
+            }
+        }
+        guard let error else { throw HandoverError(.missing, "\(Self.name): no ack") }
+        self.init(error: error)
+    }
+
+    public func write(to writer: inout ProtobufWriter) {
+        writer.message(1) { $0.string(1, error) }
+    }
+}
