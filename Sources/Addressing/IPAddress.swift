@@ -3,7 +3,10 @@
 /// IPv4-mapped IPv6 addresses (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) are a socket's way to say IPv4;
 /// ``canonical`` turns them into IPv4, and everything that decides by address uses the canonical form.
 public struct IPAddress: Hashable, Sendable {
-    public enum Family: UInt8, Hashable, Sendable, CaseIterable { case v4 = 4, v6 = 6 }
+    public enum Family: UInt8, Hashable, Sendable, CaseIterable {
+        case v4 = 4
+        case v6 = 6
+    }
 
     public let family: Family
     /// Network order read as numbers: an IPv4 address fills the low 32 bits of `low`.

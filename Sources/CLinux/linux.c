@@ -1,1 +1,119 @@
-// c
+#include "CLinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+int apus_setns(int fd, int nstype) { return setns(fd, nstype); }
+int apus_unshare(int flags) { return unshare(flags); }
+int apus_newnet(void) { return CLONE_NEWNET; }
+int apus_clone_newnet(void) { return unshare(CLONE_NEWNET); }
+int apus_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+    return accept4(fd, address, length, flags);
+}
+int apus_pipe2(int fds[2], int flags) { return pipe2(fds, flags); }
+ssize_t apus_splice(int in, int out, size_t length, unsigned int flags) {
+    return splice(in, NULL, out, NULL, length, flags);
+}
+int apus_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+int apus_pidfd_send_signal(int pidfd, int signal) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+}
+int apus_openat2_in_root(int root, const char *path, uint64_t flags) {
+    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+int apus_ioctl_int(int fd, unsigned long request, int *value) { return ioctl(fd, request, value); }
+int apus_fcntl(int fd, int command, int argument) { return fcntl(fd, command, argument); }
+void apus_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+int apus_gettid(void) { return (int)syscall(SYS_gettid); }
+int apus_mount(const char *source, const char *target, const char *type, unsigned long flags) {
+    return mount(source, target, type, flags, NULL);
+}
+int apus_umount_detach(const char *target) { return umount2(target, MNT_DETACH); }
+
+bool apus_is_nsfs(int fd) {
+    struct statfs info;
+    return fstatfs(fd, &info) == 0 && info.f_type == NSFS_MAGIC;
+}
+int apus_namespace_type(int fd) { return ioctl(fd, NS_GET_NSTYPE); }
+
+int apus_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid) {
+    struct ucred credentials;
+    socklen_t length = sizeof credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return -1;
+    *pid = credentials.pid;
+    *uid = credentials.uid;
+    *gid = credentials.gid;
+    return 0;
+}
+
+enum { most_descriptors = 253 }; // SCM_MAX_FD
+
+ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const int *descriptors, size_t count) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(most_descriptors * sizeof(int))];
+    } control;
+    if (count > most_descriptors) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct iovec vector = {.iov_base = (void *)bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (count > 0) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+ssize_t apus_receive_descriptors(
+    int fd, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count, bool *truncated) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(most_descriptors * sizeof(int))];
+    } control;
+    struct iovec vector = {.iov_base = bytes, .iov_len = length};
+    struct msghdr message = {
+        .msg_iov = &vector,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof control,
+    };
+    *count = 0;
+    *truncated = false;
+    ssize_t received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (received < 0) return received;
+    *truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        size_t got = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t index = 0; index < got; index++) {
+            int descriptor;
+            memcpy(&descriptor, CMSG_DATA(header) + index * sizeof(int), sizeof descriptor);
+            if (*count < capacity) {
+                descriptors[(*count)++] = descriptor;
+            } else {
+                close(descriptor);
+                *truncated = true;
+            }
+        }
+    }
+    return received;
+}

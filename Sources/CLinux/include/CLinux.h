@@ -1,1 +1,59 @@
+/// What Swift's Glibc module lacks: calls behind _GNU_SOURCE, variadic calls and struct ucred.
+/// Every function is a thin wrapper: the same arguments, the same result, errno as the kernel left it.
 #pragma once
+
+#include <linux/if_packet.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+int apus_setns(int fd, int nstype);
+int apus_unshare(int flags);
+int apus_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+int apus_pipe2(int fds[2], int flags);
+ssize_t apus_splice(int in, int out, size_t length, unsigned int flags);
+int apus_pidfd_open(pid_t pid);
+int apus_pidfd_send_signal(int pidfd, int signal);
+int apus_openat2_in_root(int root, const char *path, uint64_t flags);
+int apus_ioctl_int(int fd, unsigned long request, int *value);
+int apus_fcntl(int fd, int command, int argument);
+int apus_gettid(void);
+void apus_name_thread(const char *name);
+int apus_clone_newnet(void);
+int apus_newnet(void);
+int apus_mount(const char *source, const char *target, const char *type, unsigned long flags);
+int apus_umount_detach(const char *target);
+
+/// The magic number of the file system that namespace files live on.
+bool apus_is_nsfs(int fd);
+/// The CLONE_NEW* value of a namespace descriptor, or -1.
+int apus_namespace_type(int fd);
+
+/// SO_PEERCRED.
+int apus_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
+
+/// One packet with descriptors: sends `length` bytes and `count` descriptors (at most 253).
+ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const int *descriptors, size_t count);
+/// Receives one packet and up to `capacity` descriptors (close-on-exec). `truncated` tells that bytes or descriptors
+/// did not fit; descriptors that did arrive are the caller's in any case.
+ssize_t apus_receive_descriptors(
+    int fd, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count, bool *truncated);
+
+/// For the data path: gives up everything that is not needed, in the one thread that exists. Empties all five
+/// capability sets, sets no_new_privs, makes the process non-dumpable and installs the seccomp filter. When run by
+/// root with `uid` other than 0, changes to that user and group first. Returns 0, or -1 with errno and `*step` naming
+/// the call that failed.
+int apus_drop_privileges(uint32_t uid, const char **step);
