@@ -138,5 +138,8 @@ let package = Package(
         .executableTarget(
             name: "apus-sockets", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
             swiftSettings: strict, linkerSettings: standalone),
+
+        // MARK: Tests
+        .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
     ]
 )

@@ -103,17 +103,19 @@ public struct ProtobufReader: Sendable {
 
     private mutating func take(_ type: WireType) throws(HandoverError) {
         guard let found = pending else { throw error(.malformed, "the value was read twice") }
-        guard found == type else { throw error(.wrongWireType, "wire type \(found.rawValue) instead of \(type.rawValue)") }
+        guard found == type else {
+            throw error(.wrongWireType, "wire type \(found.rawValue) instead of \(type.rawValue)")
+        }
         pending = nil
     }
 
     private mutating func delimited(limit: Int) throws(HandoverError) -> Range<Int> {
         try take(.delimited)
         let length = try rawVarint()
-        guard length <= UInt64(limit) else { throw error(.tooLong, "\(length) bytes, the limit is \(limit)") }
         guard length <= UInt64(end - position) else {
             throw error(.truncated, "\(length) bytes announced, \(end - position) there")
         }
+        guard length <= UInt64(limit) else { throw error(.tooLong, "\(length) bytes, the limit is \(limit)") }
         let range = position..<position + Int(length)
         position = range.upperBound
         return range
