@@ -67,7 +67,7 @@ let package = Package(
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
         .target(name: "Addressing", swiftSettings: strict),
-        .target(name: "CNI", swiftSettings: strict),
+        .target(name: "CNI", dependencies: ["Addressing"], swiftSettings: strict),
         .target(name: "Handover", swiftSettings: strict),
         .target(name: "LinuxNetwork", dependencies: ["CLinux", "Addressing"], swiftSettings: strict),
         .target(
