@@ -1,12 +1,3 @@
+// Only libmnl itself: the kernel's netfilter headers redefine what the C library's network headers define, and a
+// module may not see both. The numbers of the kernel's interfaces stand in the Netlink target.
 #include <libmnl/libmnl.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <linux/fib_rules.h>
-#include <linux/if_addr.h>
-#include <linux/if_link.h>
-#include <linux/inet_diag.h>
-#include <linux/sock_diag.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nf_conntrack_common.h>

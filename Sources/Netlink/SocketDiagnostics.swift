@@ -1,0 +1,69 @@
+import Addressing
+
+/// A TCP socket as the kernel lists it (sock_diag).
+public struct SocketEntry: Hashable, Sendable {
+    /// The states of RFC 9293 by the kernel's numbers.
+    public enum State: UInt8, Sendable, CaseIterable {
+        case established = 1
+        case synSent = 2
+        case synReceived = 3
+        case finWait1 = 4
+        case finWait2 = 5
+        case timeWait = 6
+        case closed = 7
+        case closeWait = 8
+        case lastAck = 9
+        case listening = 10
+        case closing = 11
+        case newSynReceived = 12
+    }
+
+    public let state: State
+    /// Canonical: an IPv4 connection of a dual-stack socket is listed as IPv4.
+    public let local: Endpoint
+    public let remote: Endpoint
+    /// 0 when no process holds it any more.
+    public let inode: UInt32
+    /// The mark of its packets; `nil` without CAP_NET_ADMIN.
+    public let mark: UInt32?
+}
+
+/// Lists the sockets of a network namespace.
+public struct SocketDiagnostics: ~Copyable {
+    private var socket: NetlinkSocket
+
+    public init() throws(NetlinkError) {
+        socket = try NetlinkSocket(.socketDiagnostics)
+    }
+
+    /// All TCP sockets in one of the states, of both families.
+    public mutating func tcpSockets(in states: Set<SocketEntry.State>) throws(NetlinkError) -> [SocketEntry] {
+        let mask = states.reduce(UInt32(0)) { $0 | 1 << UInt32($1.rawValue) }
+        var all: [SocketEntry] = []
+        for family in IPAddress.Family.allCases {
+            // struct inet_diag_req_v2: family, protocol, extensions, padding, states, then the socket id (48 bytes).
+            let body = [family.kernelNumber, 6, 0, 0] + mask.nativeBytes + Array(repeating: UInt8(0), count: 48)
+            var found: [SocketEntry] = []
+            try socket.dump(
+                NetlinkSocket.Message(type: 20, body: body), "list TCP sockets", reset: { found = [] },
+                each: { _, body in if let entry = Self.decode(body) { found.append(entry) } })
+            all += found
+        }
+        return all
+    }
+
+    private static func decode(_ body: ArraySlice<UInt8>) -> SocketEntry? {
+        // struct inet_diag_msg, 72 bytes.
+        guard body.count >= 72 else { return nil }
+        let bytes = Array(body.prefix(72))
+        guard let state = SocketEntry.State(rawValue: bytes[1]) else { return nil }
+        let width = bytes[0] == 2 ? 4 : 16
+        guard let local = IPAddress(bytes: bytes[8..<(8 + width)]),
+            let remote = IPAddress(bytes: bytes[24..<(24 + width)])
+        else { return nil }
+        func port(_ at: Int) -> UInt16 { UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) }
+        return SocketEntry(
+            state: state, local: Endpoint(local, port(4)).canonical, remote: Endpoint(remote, port(6)).canonical,
+            inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15))
+    }
+}
