@@ -125,6 +125,9 @@ public struct CNIReply: HandoverMessage {
     public static let maximumLength = 64 << 10
 
     /// 0: done. Everything else is the CNI error code that the plugin prints.
+    ///
+    /// Always on the wire, zero too: an empty packet looks like the end of the connection, and neither that nor a
+    /// message of other fields may be taken for success.
     public var code: UInt32
     public var message: String
     public var details: String
@@ -137,6 +140,7 @@ public struct CNIReply: HandoverMessage {
 
     public init(from reader: inout ProtobufReader) throws(HandoverError) {
         self.init()
+        var code: UInt32?
         while let field = try reader.nextField() {
             switch field {
             case 1: code = try reader.number32()
@@ -145,10 +149,12 @@ public struct CNIReply: HandoverMessage {
             default: break
             }
         }
+        guard let code else { throw HandoverError(.missing, "\(Self.name): no code") }
+        self.code = code
     }
 
     public func write(to writer: inout ProtobufWriter) {
-        writer.number(1, UInt64(code))
+        writer.present(1, UInt64(code))
         writer.string(2, message)
         writer.string(3, details)
     }

@@ -21,7 +21,11 @@ public struct ProtobufWriter: Sendable {
 
     /// uint32, uint64 and enumerations; int64 as its bit pattern. Zero is not written.
     public mutating func number(_ field: UInt32, _ value: UInt64) {
-        guard value != 0 else { return }
+        if value != 0 { present(field, value) }
+    }
+
+    /// A number of a field with explicit presence: written though it be zero.
+    public mutating func present(_ field: UInt32, _ value: UInt64) {
         tag(field, .varint)
         varint(value)
     }

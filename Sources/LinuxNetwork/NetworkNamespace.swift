@@ -38,7 +38,8 @@ public struct NetworkNamespace: ~Copyable, Sendable {
 
     /// Opens a namespace by its path, such as `/run/netns/pod` or `/proc/42/ns/net`.
     public init(path: String) throws(SystemError) {
-        try self.init(owning: FileDescriptor.open(path, flags: O_RDONLY))
+        // O_NONBLOCK means nothing to a namespace, and keeps a FIFO at the path from holding us for ever.
+        try self.init(owning: FileDescriptor.open(path, flags: O_RDONLY | O_NONBLOCK))
     }
 
     /// The namespace the calling thread is in.

@@ -63,6 +63,37 @@ public struct SeqpacketSocket: ~Copyable, Sendable {
         return SeqpacketSocket(owning: socket)
     }
 
+    /// Connects, and waits while the listener's queue is full, which ``connect(path:)`` answers with `EAGAIN` at once.
+    /// - Parameter milliseconds: how long to wait for a place in the queue; then it is `EAGAIN` too.
+    public static func connect(path: String, milliseconds: Int) throws(SystemError) -> SeqpacketSocket {
+        let blocking = kind & ~CInt(SOCK_NONBLOCK.rawValue)
+        let socket = FileDescriptor(owning: try check("make a unix socket") { Glibc.socket(AF_UNIX, blocking, 0) })
+        let raw = socket.raw
+        // Zero would mean to wait for ever.
+        let wait = Swift.max(milliseconds, 1)
+        var timeout = timeval(tv_sec: wait / 1000, tv_usec: wait % 1000 * 1000)
+        try check("SO_SNDTIMEO") {
+            setsockopt(raw, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        }
+        try withAddress(path) { (address, length) throws(SystemError) in
+            try check("connect to \(path)") { Glibc.connect(raw, address, length) }
+        }
+        let flags = try check("F_GETFL") { apus_fcntl(raw, F_GETFL, 0) }
+        try check("F_SETFL") { apus_fcntl(raw, F_SETFL, flags | O_NONBLOCK) }
+        return SeqpacketSocket(owning: socket)
+    }
+
+    /// Makes room for packets of up to `bytes`: the kernel's default refuses what is longer than some 200 KiB.
+    /// Beyond the system's limit (`net.core.wmem_max`) only with CAP_NET_ADMIN.
+    public borrowing func raiseSendBuffer(to bytes: Int) throws(SystemError) {
+        // The kernel doubles the value for its bookkeeping, which still counts against the packet.
+        var size = CInt(clamping: bytes + (64 << 10))
+        let raw = raw
+        let length = socklen_t(MemoryLayout<CInt>.size)
+        if setsockopt(raw, SOL_SOCKET, SO_SNDBUFFORCE, &size, length) == 0 { return }
+        try check("SO_SNDBUF") { setsockopt(raw, SOL_SOCKET, SO_SNDBUF, &size, length) }
+    }
+
     /// Binds and listens at `path`, which must not exist, with the given permissions from the start.
     public static func listen(path: String, mode: mode_t, backlog: CInt = 64) throws(SystemError) -> SeqpacketSocket {
         let socket = FileDescriptor(owning: try check("make a unix socket") { Glibc.socket(AF_UNIX, kind, 0) })
