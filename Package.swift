@@ -84,7 +84,7 @@ let package = Package(
         .target(
             name: "Identity",
             dependencies: [
-                "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
+                "Addressing", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
             ], swiftSettings: strict),
         .target(name: "TLSEngine", dependencies: ["CLinux", "Mesh", .nioSSL], swiftSettings: strict),
 
