@@ -1,0 +1,179 @@
+import Addressing
+import HashTreeCollections
+
+extension MeshState {
+    /// Applies the updates of one discovery message: every removal first, then the rest in order.
+    ///
+    /// A resource that says what is known already changes nothing and is not reported.
+    @discardableResult
+    public mutating func apply(_ updates: some Sequence<MeshUpdate>) -> MeshChange {
+        var change = MeshChange()
+        var upserts: [MeshUpdate] = []
+        for update in updates {
+            if update.isRemoval { apply(update, &change) } else { upserts.append(update) }
+        }
+        for update in upserts { apply(update, &change) }
+        return change
+    }
+
+    @discardableResult
+    public mutating func apply(_ update: MeshUpdate) -> MeshChange {
+        var change = MeshChange()
+        apply(update, &change)
+        return change
+    }
+
+    private mutating func apply(_ update: MeshUpdate, _ change: inout MeshChange) {
+        switch update {
+        case .workload(let workload):
+            let old = workloadsByUID[workload.uid]
+            guard old != workload else { return }
+            if let old { unlink(old) }
+            link(workload)
+            change.workloads.insert(workload.uid)
+        case .service(let service):
+            let old = servicesByKey[service.key]
+            guard old != service else { return }
+            if let old { unlink(old) }
+            link(service)
+            change.services.insert(service.key)
+        case .policy(let key, let policy):
+            let old = policiesByKey[key]
+            guard old != policy else { return }
+            if let old { unlink(old, key, &change) }
+            link(policy, key, &change)
+        case .remove(let name):
+            remove(name, &change)
+        case .removePolicy(let key):
+            guard let old = policiesByKey[key] else { return }
+            unlink(old, key, &change)
+        }
+    }
+
+    private mutating func remove(_ name: String, _ change: inout MeshChange) {
+        if let workload = workloadsByUID[name] {
+            unlink(workload)
+            change.workloads.insert(name)
+        } else if let key = NamespacedHostname(name), let service = servicesByKey[key] {
+            unlink(service)
+            change.services.insert(key)
+        }
+    }
+
+    // MARK: Workloads
+
+    private func isLocal(_ workload: Workload) -> Bool {
+        settings.localNode.map { $0 == workload.node } ?? true
+    }
+
+    private func addressKeys(_ workload: Workload) -> [NetworkAddress] {
+        // The node's address is not the workload's alone: traffic to it passes through.
+        guard workload.networkMode == .standard else { return [] }
+        return unique(workload.addresses).map { NetworkAddress(network: workload.network, address: $0) }
+    }
+
+    private mutating func link(_ workload: Workload) {
+        workloadsByUID[workload.uid] = workload
+        for key in addressKeys(workload) { workloadsByAddress.append(workload, to: key) }
+        if !workload.hostname.isEmpty { workloadsByHostname.append(workload, to: workload.hostname) }
+        if isLocal(workload) {
+            localPods.append(workload, to: NamespacedName(namespace: workload.namespace, name: workload.name))
+            let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
+            localAccounts[account, default: [:]][workload.uid] = workload
+        }
+        for service in workload.services.keys { endpoints[service, default: EndpointSet()].insert(workload) }
+    }
+
+    private mutating func unlink(_ workload: Workload) {
+        workloadsByUID[workload.uid] = nil
+        let same: (Workload) -> Bool = { $0.uid == workload.uid }
+        for key in addressKeys(workload) { workloadsByAddress.remove(from: key, where: same) }
+        if !workload.hostname.isEmpty { workloadsByHostname.remove(from: workload.hostname, where: same) }
+        if isLocal(workload) {
+            let pod = NamespacedName(namespace: workload.namespace, name: workload.name)
+            localPods.remove(from: pod, where: same)
+            let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
+            localAccounts[account, default: [:]][workload.uid] = nil
+            if localAccounts[account]?.isEmpty == true { localAccounts[account] = nil }
+        }
+        for service in workload.services.keys {
+            endpoints[service, default: EndpointSet()].remove(workload.uid)
+            if endpoints[service]?.isEmpty == true { endpoints[service] = nil }
+        }
+    }
+
+    // MARK: Services
+
+    private mutating func link(_ service: Service) {
+        servicesByKey[service.key] = service
+        for address in unique(service.addresses) { servicesByAddress.append(service, to: address) }
+        for block in unique(service.blocks) {
+            servicesByBlock.append(service, to: block)
+            blockLengths.add(block.cidr)
+        }
+        servicesByHostname.append(service, to: service.hostname)
+    }
+
+    private mutating func unlink(_ service: Service) {
+        let key = service.key
+        let same: (Service) -> Bool = { $0.key == key }
+        servicesByKey[key] = nil
+        for address in unique(service.addresses) { servicesByAddress.remove(from: address, where: same) }
+        for block in unique(service.blocks) {
+            servicesByBlock.remove(from: block, where: same)
+            blockLengths.remove(block.cidr)
+        }
+        servicesByHostname.remove(from: service.hostname, where: same)
+    }
+
+    // MARK: Policies
+
+    /// Under which namespace a policy applies by itself; `nil` for one that applies only where it is listed.
+    private func realm(_ policy: AuthorizationPolicy) -> String? {
+        switch policy.scope {
+        case .global: ""
+        case .namespace: policy.namespace
+        case .workloadSelector: nil
+        }
+    }
+
+    private mutating func link(_ policy: AuthorizationPolicy, _ key: String, _ change: inout MeshChange) {
+        policiesByKey[key] = policy
+        change.policies.insert(key)
+        guard let realm = realm(policy) else { return }
+        policyKeys[realm, default: []].insert(key)
+        change.policyNamespaces.insert(realm)
+    }
+
+    private mutating func unlink(_ policy: AuthorizationPolicy, _ key: String, _ change: inout MeshChange) {
+        policiesByKey[key] = nil
+        change.policies.insert(key)
+        guard let realm = realm(policy) else { return }
+        policyKeys[realm, default: []].remove(key)
+        if policyKeys[realm]?.isEmpty == true { policyKeys[realm] = nil }
+        change.policyNamespaces.insert(realm)
+    }
+}
+
+/// The values in order without repetitions: a resource that names an address twice is indexed once.
+private func unique<Value: Hashable>(_ values: [Value]) -> [Value] {
+    if values.count < 2 { return values }
+    var seen: Set<Value> = []
+    return values.filter { seen.insert($0).inserted }
+}
+
+extension TreeDictionary {
+    fileprivate mutating func append<Element>(_ value: Element, to key: Key) where Value == OneOrMany<Element> {
+        if self[key] == nil {
+            self[key] = .one(value)
+        } else {
+            self[key]?.append(value)
+        }
+    }
+
+    fileprivate mutating func remove<Element>(from key: Key, where matches: (Element) -> Bool)
+    where Value == OneOrMany<Element> {
+        guard let values = self[key] else { return }
+        self[key] = values.removing(matches)
+    }
+}

@@ -1,0 +1,110 @@
+import Addressing
+
+/// How strict a lookup is about ports: clients must use a port of the service, waypoints are asked for any.
+enum ResolutionMode { case standard, waypoint }
+
+extension MeshState {
+    /// Chooses an endpoint of a service for a client and the port it serves on; `nil` when there is none to use.
+    func balance(
+        _ service: Service, port: UInt16, for source: Workload, mode: ResolutionMode,
+        random: inout some RandomNumberGenerator
+    ) -> Upstream? {
+        let servicePort = service.targetPort(of: port)
+        if mode == .standard, servicePort == nil { return nil }
+        let target: (Workload) -> UInt16? = { workload in
+            guard isReachable(workload, from: source),
+                mode == .standard || servicePort != nil || workload.applicationTunnel != nil
+            else { return nil }
+            if let own = workload.services[service.key]?[port] { return own }
+            if let servicePort, servicePort > 0 { return servicePort }
+            // The proxy in front of the application takes everything on one port and is told which one was meant.
+            return mode == .waypoint && workload.applicationTunnel?.port != nil ? port : nil
+        }
+        guard let endpoints = endpoints[service.key],
+            let workload = choose(endpoints, service, source: source, random: &random, where: { target($0) != nil }),
+            let port = target(workload)
+        else { return nil }
+        return Upstream(workload: workload, service: service, port: port)
+    }
+
+    private func isReachable(_ workload: Workload, from source: Workload) -> Bool {
+        !workload.addresses.isEmpty || !workload.hostname.isEmpty
+            || (workload.network != source.network && workload.networkGateway != nil)
+    }
+
+    private func choose(
+        _ endpoints: EndpointSet, _ service: Service, source: Workload,
+        random: inout some RandomNumberGenerator, where isUsable: (Workload) -> Bool
+    ) -> Workload? {
+        let health = service.loadBalancing?.healthPolicy ?? .onlyHealthy
+        let total = endpoints.weight(health)
+        guard total > 0 else { return nil }
+        guard let rule = service.loadBalancing, rule.mode == .strict || rule.mode == .failover else {
+            // Nearly always every endpoint is usable, so a few draws find one without looking at all of them; drawing
+            // again after an unusable one leaves the odds among the others as they are.
+            for _ in 0..<4 {
+                if let drawn = endpoints.at(.random(in: 0..<total, using: &random)), isUsable(drawn) { return drawn }
+            }
+            return draw(endpoints, health, random: &random) { isUsable($0) ? 0 : nil }
+        }
+        return draw(endpoints, health, random: &random) { isUsable($0) ? Self.rank($0, for: source, by: rule) : nil }
+    }
+
+    /// Draws by capacity among the endpoints of the highest rank; those without a rank take no part.
+    private func draw(
+        _ endpoints: EndpointSet, _ health: LoadBalancing.HealthPolicy, random: inout some RandomNumberGenerator,
+        rank: (Workload) -> Int?
+    ) -> Workload? {
+        var best = Int.min
+        var candidates: [Workload] = []
+        var total: UInt64 = 0
+        endpoints.forEach(health) { workload in
+            guard let rank = rank(workload), rank >= best else { return true }
+            if rank > best {
+                best = rank
+                candidates.removeAll(keepingCapacity: true)
+                total = 0
+            }
+            candidates.append(workload)
+            total += UInt64(workload.capacity)
+            return true
+        }
+        guard total > 0 else { return nil }
+        var point = UInt64.random(in: 0..<total, using: &random)
+        for candidate in candidates {
+            if point < candidate.capacity { return candidate }
+            point -= UInt64(candidate.capacity)
+        }
+        return nil
+    }
+
+    /// How near an endpoint is to the client: the number of preferences it matches before the first it does not.
+    ///
+    /// A network that comes first outweighs all that follow, and when it differs the others still count: among the
+    /// endpoints of other networks the nearest is wanted too.
+    static func rank(_ endpoint: Workload, for source: Workload, by rule: LoadBalancing) -> Int? {
+        var rank = 0
+        var matched = 0
+        for (index, scope) in rule.preferences.enumerated() {
+            let leadingNetwork = index == 0 && scope == .network
+            if matches(scope, endpoint, source) {
+                matched += 1
+                rank += leadingNetwork ? rule.preferences.count : 1
+            } else if !leadingNetwork {
+                break
+            }
+        }
+        return rule.mode == .strict && matched < rule.preferences.count ? nil : rank
+    }
+
+    private static func matches(_ scope: LoadBalancing.Scope, _ endpoint: Workload, _ source: Workload) -> Bool {
+        switch scope {
+        case .region: endpoint.locality.region == source.locality.region
+        case .zone: endpoint.locality.zone == source.locality.zone
+        case .subzone: endpoint.locality.subzone == source.locality.subzone
+        case .node: endpoint.node == source.node
+        case .cluster: endpoint.clusterID == source.clusterID
+        case .network: endpoint.network == source.network
+        }
+    }
+}

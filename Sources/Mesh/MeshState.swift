@@ -1,0 +1,131 @@
+import Addressing
+import HashTreeCollections
+
+/// What a proxy knows of itself and looks the mesh up with.
+public struct MeshSettings: Hashable, Sendable {
+    /// The network this proxy is in.
+    public var network: String
+    /// Local lookups see only workloads of this node; all of them when it is `nil`.
+    public var localNode: String?
+    /// What a policy key means that a workload lists and nobody has sent: `skip` follows the field, and leaves the
+    /// connection to the other policies; `deny` refuses until the policy is there.
+    public var unknownPolicies: UnknownPolicies
+    public enum UnknownPolicies: UInt8, Hashable, Sendable { case skip, deny }
+
+    public init(network: String = "", localNode: String? = nil, unknownPolicies: UnknownPolicies = .skip) {
+        self.network = network
+        self.localNode = localNode
+        self.unknownPolicies = unknownPolicies
+    }
+}
+
+/// Everything known about the mesh, as a value: a copy costs O(1), a change O(log n), and a copy never changes.
+///
+/// Endpoints may precede their service; policies may precede the workloads that list them.
+public struct MeshState: Sendable {
+    public let settings: MeshSettings
+
+    var workloadsByUID: TreeDictionary<String, Workload> = [:]
+    var workloadsByAddress: TreeDictionary<NetworkAddress, OneOrMany<Workload>> = [:]
+    var workloadsByHostname: TreeDictionary<String, OneOrMany<Workload>> = [:]
+    /// Local ones only: by pod name, and by service account.
+    var localPods: TreeDictionary<NamespacedName, OneOrMany<Workload>> = [:]
+    var localAccounts: TreeDictionary<NamespacedName, TreeDictionary<String, Workload>> = [:]
+    var servicesByKey: TreeDictionary<NamespacedHostname, Service> = [:]
+    var servicesByAddress: TreeDictionary<NetworkAddress, OneOrMany<Service>> = [:]
+    var servicesByBlock: TreeDictionary<NetworkCIDR, OneOrMany<Service>> = [:]
+    /// How many blocks there are of each family and length, so that a lookup tries only lengths in use.
+    var blockLengths = BlockLengths()
+    var servicesByHostname: TreeDictionary<String, OneOrMany<Service>> = [:]
+    var endpoints: TreeDictionary<NamespacedHostname, EndpointSet> = [:]
+    var policiesByKey: TreeDictionary<String, AuthorizationPolicy> = [:]
+    /// Keys of namespace policies under their namespace, of global ones under "".
+    var policyKeys: TreeDictionary<String, TreeSet<String>> = [:]
+
+    public init(settings: MeshSettings = MeshSettings()) {
+        self.settings = settings
+    }
+}
+
+// MARK: - Reading
+
+extension MeshState {
+    public var workloadCount: Int { workloadsByUID.count }
+    public var serviceCount: Int { servicesByKey.count }
+    public var policyCount: Int { policiesByKey.count }
+
+    /// In no particular order; O(n).
+    public var workloads: [Workload] { Array(workloadsByUID.values) }
+    public var services: [Service] { Array(servicesByKey.values) }
+    public var policies: [(key: String, policy: AuthorizationPolicy)] {
+        policiesByKey.map { (key: $0.key, policy: $0.value) }
+    }
+
+    public func workload(uid: String) -> Workload? { workloadsByUID[uid] }
+
+    /// The workload at an address of this proxy's network, or of the given one.
+    ///
+    /// Of several, a pod wins over what is none, then HBONE over plain TCP, then the one that came first.
+    public func workload(at address: IPAddress, network: String? = nil) -> Workload? {
+        let key = NetworkAddress(network: network ?? settings.network, address: address)
+        guard let found = workloadsByAddress[key] else { return nil }
+        guard case .many(let all) = found else { return found.first }
+        func rank(_ workload: Workload) -> Int {
+            (workload.uid.utf8.contains(Array("//Pod/".utf8)) ? 2 : 0) + (workload.tunnelProtocol == .hbone ? 1 : 0)
+        }
+        return all.reduce(nil) { best, next in best.map { rank($0) >= rank(next) ? $0 : next } ?? next }
+    }
+
+    /// The pod of this node (of any, if the settings name none) with this name and service account.
+    public func workload(namespace: String, name: String, serviceAccount: String) -> Workload? {
+        localPods[NamespacedName(namespace: namespace, name: name)]?.all.first { $0.serviceAccount == serviceAccount }
+    }
+
+    /// The workloads of this node that run under a service account, ordered by uid.
+    public func localWorkloads(namespace: String, serviceAccount: String) -> [Workload] {
+        let found = localAccounts[NamespacedName(namespace: namespace, name: serviceAccount)]
+        return found.map { $0.values.sorted { $0.uid < $1.uid } } ?? []
+    }
+
+    /// A workload that goes by this host name, one of the given namespace first.
+    public func workload(hostname: NamespacedHostname) -> Workload? {
+        guard let found = workloadsByHostname[hostname.hostname]?.all else { return nil }
+        return found.first { $0.namespace == hostname.namespace } ?? found.first
+    }
+
+    public func service(_ key: NamespacedHostname) -> Service? { servicesByKey[key] }
+
+    public func policy(_ key: String) -> AuthorizationPolicy? { policiesByKey[key] }
+
+    /// All endpoints of a service, healthy or not, also when the service itself is not known (yet); O(n).
+    public func endpoints(of service: NamespacedHostname) -> [Workload] {
+        var result: [Workload] = []
+        endpoints[service]?.forEach(.allowAll) {
+            result.append($0)
+            return true
+        }
+        return result
+    }
+
+    /// Whether a workload is an endpoint of a service that exists.
+    public func isEndpoint(_ workload: Workload, of service: NamespacedHostname) -> Bool {
+        servicesByKey[service] != nil && endpoints[service]?[workload.uid] != nil
+    }
+
+    /// The services a workload is an endpoint of and that exist, ordered by key.
+    public func services(of workload: Workload) -> [Service] {
+        workload.services.keys.sorted().compactMap { servicesByKey[$0] }
+    }
+}
+
+extension String.UTF8View {
+    fileprivate func contains(_ needle: [UInt8]) -> Bool {
+        var rest = self[...]
+        while let start = rest.firstIndex(of: needle[0]) {
+            rest = rest[start...]
+            if rest.starts(with: needle) { return true }
+            rest = rest.dropFirst()
+        }
+        return false
+    }
+}

@@ -1,0 +1,98 @@
+import Synchronization
+
+/// The mesh state that many threads read and one writer at a time changes.
+///
+/// A reader gets a snapshot in constant time and is never kept waiting by a writer: changes are made on a copy and put
+/// in place when they are whole.
+public final class MeshStore: Sendable {
+    /// What an observer is told after a change is in place.
+    public struct Event: Sendable {
+        public let version: UInt64
+        public let change: MeshChange
+        public let state: MeshState
+    }
+
+    private struct Published: Sendable {
+        var state: MeshState
+        var version: UInt64 = 0
+    }
+
+    private struct Observers: Sendable {
+        var next = 0
+        var list: [(id: Int, notify: @Sendable (Event) -> Void)] = []
+    }
+
+    private let writer: Mutex<MeshState>
+    private let published: Mutex<Published>
+    private let observers = Mutex(Observers())
+
+    public init(settings: MeshSettings = MeshSettings()) {
+        let state = MeshState(settings: settings)
+        writer = Mutex(state)
+        published = Mutex(Published(state: state))
+    }
+
+    /// The state as of the last finished change.
+    public func snapshot() -> MeshState { published.withLock { $0.state } }
+
+    /// How many changes there have been.
+    public var version: UInt64 { published.withLock { $0.version } }
+
+    /// Applies updates as one change. Nothing is published and nobody is told when they change nothing.
+    @discardableResult
+    public func apply(_ updates: some Sequence<MeshUpdate>) -> MeshChange {
+        update { $0.apply(updates) }
+    }
+
+    /// Changes the state with what the body does; the body says what that was.
+    ///
+    /// Observers run on the caller's thread, in the order of the changes, and must not change the store themselves.
+    @discardableResult
+    public func update(_ body: (inout MeshState) -> MeshChange) -> MeshChange {
+        writer.withLock { working in
+            let change = body(&working)
+            guard !change.isEmpty else { return change }
+            let state = working
+            // The old state is let go here, on the writer's thread: freeing a large one takes time.
+            let (version, old) = published.withLock { current -> (UInt64, MeshState) in
+                let old = current.state
+                current.state = state
+                current.version += 1
+                return (current.version, old)
+            }
+            let event = Event(version: version, change: change, state: state)
+            for observer in observers.withLock({ $0.list }) { observer.notify(event) }
+            _ = consume old
+            return change
+        }
+    }
+
+    /// Calls `notify` after every change until the observation is ended.
+    public func onChange(_ notify: @escaping @Sendable (Event) -> Void) -> Observation {
+        let id = observers.withLock { observers in
+            observers.next += 1
+            observers.list.append((observers.next, notify))
+            return observers.next
+        }
+        return Observation { [weak self] in self?.forget(id) }
+    }
+
+    private func forget(_ id: Int) {
+        observers.withLock { $0.list.removeAll { $0.id == id } }
+    }
+
+    /// Ends with ``end()`` or when it is let go.
+    public final class Observation: Sendable {
+        private let onEnd: Mutex<(@Sendable () -> Void)?>
+        init(_ onEnd: @escaping @Sendable () -> Void) { self.onEnd = Mutex(onEnd) }
+        deinit { end() }
+
+        public func end() {
+            let onEnd = self.onEnd.withLock { action in
+                defer { action = nil }
+                return action
+            }
+            onEnd?()
+        }
+    }
+}
