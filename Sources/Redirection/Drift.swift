@@ -1,0 +1,49 @@
+import Addressing
+
+/// One difference between what should hold in a namespace and what does.
+public enum Drift: Hashable, Sendable {
+    case tableMissing
+    case chainMissing(String)
+    /// Another type, hook, priority or policy.
+    case chainDiffers(String)
+    case chainUnexpected(String)
+    case ruleMissing(chain: String, rule: String)
+    case ruleUnexpected(chain: String, rule: String)
+    case rulesReordered(chain: String)
+    case routeMissing(IPAddress.Family)
+    case policyRuleMissing(IPAddress.Family)
+    /// Conntrack would take up connections that were open before capture.
+    case openConnectionsAtRisk(setting: String)
+    case loopbackDown
+
+    /// A word for metrics.
+    public var reason: String {
+        switch self {
+        case .tableMissing: "table"
+        case .chainMissing, .chainDiffers, .chainUnexpected: "chain"
+        case .ruleMissing, .ruleUnexpected, .rulesReordered: "rule"
+        case .routeMissing: "route"
+        case .policyRuleMissing: "policy_rule"
+        case .openConnectionsAtRisk: "setting"
+        case .loopbackDown: "loopback"
+        }
+    }
+}
+
+extension Drift: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .tableMissing: "table inet apus is missing"
+        case .chainMissing(let chain): "chain \(chain) is missing"
+        case .chainDiffers(let chain): "chain \(chain) is not hooked as it should be"
+        case .chainUnexpected(let chain): "chain \(chain) is not ours"
+        case .ruleMissing(let chain, let rule): "chain \(chain) lacks the rule \"\(rule)\""
+        case .ruleUnexpected(let chain, let rule): "chain \(chain) has a rule that is not ours: \"\(rule)\""
+        case .rulesReordered(let chain): "the rules of chain \(chain) are out of order"
+        case .routeMissing(let family): "the IP\(family) route of table 100 to lo is missing"
+        case .policyRuleMissing(let family): "the IP\(family) rule fwmark 0x111/0xfff to table 100 is missing"
+        case .openConnectionsAtRisk(let value): "nf_conntrack_tcp_loose is \(value), not 0"
+        case .loopbackDown: "lo is down"
+        }
+    }
+}

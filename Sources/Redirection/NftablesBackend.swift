@@ -1,0 +1,182 @@
+import Addressing
+import Glibc
+import LinuxNetwork
+import Netlink
+
+/// Capture by nf_tables: NAT redirection in a table of our own, connection marks, and policy routes for replies.
+public struct NftablesBackend: RedirectionBackend {
+    public init() {}
+
+    public func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in try Self.makeHold(plan, .capturing) }
+    }
+
+    public func leave(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in try Self.makeHold(plan, .leaving) }
+    }
+
+    public func remove(in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in try Self.removeHere() }
+    }
+
+    public func verify(
+        _ plan: RedirectionPlan, _ phase: RedirectionPhase, in namespace: borrowing NetworkNamespace
+    ) throws -> [Drift] {
+        try namespace.run { () throws(RedirectionError) in
+            try Self.asking("cannot read capture back") { () throws(NetlinkError) in
+                var nftables = try NftablesSocket()
+                var routes = try RouteSocket()
+                let table = try nftables.table(RedirectionTable.name)
+                return try PolicyRouting.drift(plan, &routes)
+                    + Self.drift(table, RedirectionTable.chains(plan, phase))
+                    + Self.settingDrift(plan, table)
+            }
+        }
+    }
+
+    public func capturedConnections(in namespace: borrowing NetworkNamespace) throws -> Int {
+        try namespace.run { () throws(RedirectionError) in
+            try Self.asking("cannot count captured connections") { () throws(NetlinkError) in
+                var diagnostics = try SocketDiagnostics()
+                return try CapturedConnections.count(&diagnostics)
+            }
+        }
+    }
+
+    // MARK: In the namespace
+
+    private static func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
+        let message = "cannot set up capture"
+        // Order: what the setting was is kept before it is changed; conntrack must leave open connections alone before
+        // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
+        var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
+        let table = try asking(message) { () throws(NetlinkError) in try tableWithMemory(&nftables) }
+        if plan.sparesOpenConnections, KernelSetting.picksUpOpenConnections.read() != "0" {
+            try KernelSetting.picksUpOpenConnections.write("0")
+        }
+        try asking(message) { () throws(NetlinkError) in
+            var routes = try RouteSocket()
+            try PolicyRouting.establish(plan, &routes)
+            try nftables.commit(changes(from: table, to: RedirectionTable.chains(plan, phase)))
+        }
+    }
+
+    /// Our table as it is, made empty where it is missing: its comment keeps the setting's value from before.
+    private static func tableWithMemory(_ nftables: inout NftablesSocket) throws(NetlinkError) -> Nftables.Table {
+        if let table = try nftables.table(RedirectionTable.name) { return table }
+        if KernelSetting.picksUpOpenConnections.read() == nil { try nftables.loadConntrack() }
+        let before = KernelSetting.picksUpOpenConnections.read() ?? RedirectionTable.defaultLoose
+        var batch = Nftables.Batch()
+        let comment = RedirectionTable.comment(loose: before)
+        batch.addTable(RedirectionTable.name, comment: comment)
+        try nftables.commit(batch)
+        return Nftables.Table(RedirectionTable.name, comment: comment)
+    }
+
+    private static func removeHere() throws(RedirectionError) {
+        let message = "cannot take capture away"
+        var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
+        let table = try asking(message) { () throws(NetlinkError) in try nftables.table(RedirectionTable.name) }
+        // The setting goes back while nothing is redirected but before the table, which knows its old value, goes:
+        // a connection that was open before capture would be cut if conntrack took it up under redirecting rules.
+        try asking(message) { () throws(NetlinkError) in
+            var leaving = Nftables.Batch()
+            let translating = [RedirectionTable.Chain.natPrerouting, RedirectionTable.Chain.natOutput]
+            for chain in table?.chains ?? [] where translating.contains(chain.name) {
+                leaving.flush(table: RedirectionTable.name, chain: chain.name)
+            }
+            try nftables.commit(leaving)
+            var routes = try RouteSocket()
+            try PolicyRouting.remove(&routes)
+        }
+        if let before = RedirectionTable.loose(comment: table?.comment),
+            KernelSetting.picksUpOpenConnections.read() != before
+        {
+            try KernelSetting.picksUpOpenConnections.write(before)
+        }
+        guard table != nil else { return }
+        try asking(message) { () throws(NetlinkError) in
+            var removal = Nftables.Batch()
+            removal.removeTable(RedirectionTable.name)
+            try nftables.commit(removal)
+        }
+    }
+
+    private static func asking<Value>(
+        _ message: String, _ body: () throws(NetlinkError) -> Value
+    ) throws(RedirectionError) -> Value where Value: ~Copyable {
+        do throws(NetlinkError) {
+            return try body()
+        } catch {
+            throw RedirectionError(error, message)
+        }
+    }
+
+    /// The transaction that turns the table as it is into the wanted one; empty when it is that already.
+    ///
+    /// Chains that fit stay: a chain that is taken out and put in again would let conntrack go for a moment, and
+    /// with it the translation of what is captured.
+    static func changes(from table: Nftables.Table?, to wanted: [Nftables.Chain]) -> Nftables.Batch {
+        var batch = Nftables.Batch()
+        let comment = table?.comment
+        let readable = RedirectionTable.loose(comment: comment) != nil
+        let misfit = wanted.contains { chain in
+            table?.chains.contains { $0.name == chain.name && $0.base != chain.base } ?? false
+        }
+        if table != nil, misfit || !readable {
+            batch.removeTable(RedirectionTable.name)
+            batch.addTable(
+                RedirectionTable.name,
+                comment: readable ? comment : RedirectionTable.comment(loose: RedirectionTable.defaultLoose))
+        }
+        let replaced = table == nil || misfit || !readable
+        for chain in wanted {
+            let present = replaced ? nil : table?.chains.first { $0.name == chain.name }
+            if present == nil { batch.addChain(chain, table: RedirectionTable.name) }
+            guard present?.rules != chain.rules else { continue }
+            if present != nil { batch.flush(table: RedirectionTable.name, chain: chain.name) }
+            for rule in chain.rules { batch.addRule(rule, chain: chain.name, table: RedirectionTable.name) }
+        }
+        if !replaced {
+            let foreign = (table?.chains ?? []).map(\.name).filter { name in !wanted.contains { $0.name == name } }
+            for name in foreign { batch.flush(table: RedirectionTable.name, chain: name) }
+            for name in foreign { batch.deleteChain(name, table: RedirectionTable.name) }
+        }
+        return batch
+    }
+
+    static func drift(_ table: Nftables.Table?, _ wanted: [Nftables.Chain]) -> [Drift] {
+        guard let table else { return [.tableMissing] }
+        var found: [Drift] = []
+        for chain in wanted {
+            guard let present = table.chains.first(where: { $0.name == chain.name }) else {
+                found.append(.chainMissing(chain.name))
+                continue
+            }
+            if present.base != chain.base { found.append(.chainDiffers(chain.name)) }
+            guard present.rules != chain.rules else { continue }
+            var left = present.rules
+            var missing: [Drift] = []
+            for rule in chain.rules {
+                if let index = left.firstIndex(of: rule) {
+                    left.remove(at: index)
+                } else {
+                    missing.append(.ruleMissing(chain: chain.name, rule: rule.comment ?? ""))
+                }
+            }
+            let extra = left.map { Drift.ruleUnexpected(chain: chain.name, rule: $0.comment ?? "without a comment") }
+            found += missing.isEmpty && extra.isEmpty ? [.rulesReordered(chain: chain.name)] : missing + extra
+        }
+        for chain in table.chains where !wanted.contains(where: { $0.name == chain.name }) {
+            found.append(.chainUnexpected(chain.name))
+        }
+        return found
+    }
+
+    private static func settingDrift(_ plan: RedirectionPlan, _ table: Nftables.Table?) -> [Drift] {
+        guard plan.sparesOpenConnections, table != nil,
+            let value = KernelSetting.picksUpOpenConnections.read(), value != "0"
+        else { return [] }
+        return [.openConnectionsAtRisk(setting: value)]
+    }
+}

@@ -1,0 +1,43 @@
+import Glibc
+import Netlink
+
+/// Why capture could not be set up, read back or taken away.
+public struct RedirectionError: Error, Hashable, Sendable, CustomStringConvertible {
+    public enum Code: String, Hashable, Sendable {
+        /// The kernel refused a change or a reading.
+        case kernel
+        /// A setting under /proc/sys could not be read or written.
+        case setting
+    }
+
+    public let code: Code
+    /// For an operator, one line.
+    public let message: String
+    public let cause: String?
+    public let hint: String?
+
+    public init(_ code: Code, _ message: String, cause: String? = nil, hint: String? = nil) {
+        self.code = code
+        self.message = message
+        self.cause = cause
+        self.hint = hint
+    }
+
+    init(_ error: NetlinkError, _ message: String) {
+        let hint: String? =
+            switch error.code {
+            case EPERM: "the agent needs CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter pods' namespaces"
+            case ENOENT, EOPNOTSUPP, EAFNOSUPPORT, EPROTONOSUPPORT:
+                "the kernel may lack nf_tables, nft_redir, nft_ct or nft_chain_nat (Linux 5.2 or later for inet NAT)"
+            default: nil
+            }
+        self.init(.kernel, message, cause: error.description, hint: hint)
+    }
+
+    public var description: String {
+        var text = message
+        if let cause { text += ": \(cause)" }
+        if let hint { text += " (\(hint))" }
+        return text
+    }
+}

@@ -1,0 +1,88 @@
+import Addressing
+import Netlink
+
+/// Writes a rule's expressions the way the nft tool does, so that its listing shows them in its own words.
+struct RuleBuilder {
+    private(set) var expressions: [Nftables.Expression] = []
+
+    mutating func family(_ family: IPAddress.Family) {
+        expressions += [.loadMeta(.networkProtocol), .compare(.equal, [family.kernelNumber])]
+    }
+
+    mutating func tcp() {
+        expressions += [.loadMeta(.transportProtocol), .compare(.equal, [6])]
+    }
+
+    /// Compares an address; ``family(_:)`` must have been said.
+    mutating func source(_ address: IPAddress) {
+        expressions += [
+            .loadPayload(.network, offset: address.isV4 ? 12 : 8, length: UInt32(address.bytes.count)),
+            .compare(.equal, address.bytes),
+        ]
+    }
+
+    mutating func destination(_ comparison: Nftables.Comparison, _ address: IPAddress) {
+        expressions += [
+            .loadPayload(.network, offset: address.isV4 ? 16 : 24, length: UInt32(address.bytes.count)),
+            .compare(comparison, address.bytes),
+        ]
+    }
+
+    /// Compares the destination port; ``tcp()`` must have been said.
+    mutating func destinationPort(_ comparison: Nftables.Comparison, _ port: UInt16) {
+        expressions += [
+            .loadPayload(.transport, offset: 2, length: 2), .compare(comparison, Self.bigEndian(port)),
+        ]
+    }
+
+    mutating func outputInterface(_ name: String) {
+        let text = Array(name.utf8.prefix(15))
+        expressions += [
+            .loadMeta(.outputName),
+            .compare(.equal, text + Array(repeating: 0, count: 16 - text.count)),
+        ]
+    }
+
+    mutating func mark(_ comparison: Nftables.Comparison, _ mark: UInt32, mask: UInt32) {
+        expressions.append(.loadMeta(.mark))
+        masked(comparison, mark, mask)
+    }
+
+    mutating func connectionMark(_ mark: UInt32, mask: UInt32) {
+        expressions.append(.loadConntrack(.mark))
+        masked(.equal, mark, mask)
+    }
+
+    mutating func newConnection() {
+        expressions += [
+            .loadConntrack(.state),
+            .bitwise(mask: Self.native(Nftables.ConntrackState.new), xor: Self.native(0)),
+            .compare(.notEqual, Self.native(0)),
+        ]
+    }
+
+    mutating func counter() { expressions.append(.counter) }
+
+    /// Sets the bits of `mask` in the connection's mark to those of `mark`.
+    mutating func setConnectionMark(_ mark: UInt32, mask: UInt32) {
+        expressions += [
+            .loadConntrack(.mark), .bitwise(mask: Self.native(~mask), xor: Self.native(mark)), .setConntrackMark,
+        ]
+    }
+
+    /// Gives the packet the connection's mark.
+    mutating func restoreMark() { expressions += [.loadConntrack(.mark), .setMark] }
+
+    mutating func accept() { expressions.append(.verdict(.accept)) }
+
+    mutating func redirect(to port: UInt16) { expressions += [.immediate(Self.bigEndian(port)), .redirect] }
+
+    private mutating func masked(_ comparison: Nftables.Comparison, _ mark: UInt32, _ mask: UInt32) {
+        expressions += [
+            .bitwise(mask: Self.native(mask), xor: Self.native(0)), .compare(comparison, Self.native(mark)),
+        ]
+    }
+
+    private static func native(_ value: UInt32) -> [UInt8] { withUnsafeBytes(of: value) { Array($0) } }
+    private static func bigEndian(_ port: UInt16) -> [UInt8] { [UInt8(port >> 8), UInt8(port & 255)] }
+}
