@@ -142,5 +142,11 @@ let package = Package(
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
+        .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
+        .testTarget(
+            name: "LinuxNetworkTests", dependencies: ["Addressing", "LinuxNetwork", "CLinux"], swiftSettings: strict),
+        .testTarget(
+            name: "ZtunnelTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "Ztunnel", "Mesh"],
+            swiftSettings: strict),
     ]
 )

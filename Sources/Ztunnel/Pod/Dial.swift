@@ -1,0 +1,157 @@
+import Addressing
+import Glibc
+import LinuxNetwork
+
+/// A connection attempt from a pod, with a socket of its stock.
+///
+/// Reports exactly once, later or at once, unless it is cancelled.
+final class Dial: StockWaiter, EventHandler, TimerHandler {
+    /// Why no connection came about.
+    struct Failure: Error, CustomStringConvertible {
+        enum Code: String { case noSocket, timeout, refused, failed, family }
+        let code: Code
+        let description: String
+    }
+
+    typealias Completion = (Result<DialedSocket, Failure>) -> Void
+
+    private enum State {
+        case idle
+        case waiting
+        case connecting(fd: CInt, registration: EventLoop.Registration)
+        case done
+    }
+
+    private let loop: EventLoop
+    private let destination: Endpoint
+    private let source: IPAddress?
+    private var state = State.idle
+    private var timer: TimerID?
+    private var completion: Completion?
+    private var startedAt: UInt64
+
+    /// - Parameter source: The address to connect from, which need not be the pod's own; `nil` for the pod's own.
+    init(loop: EventLoop, to destination: Endpoint, from source: IPAddress?, completion: @escaping Completion) {
+        self.loop = loop
+        self.destination = destination
+        self.source = source
+        self.completion = completion
+        startedAt = loop.now
+    }
+
+    /// Begins. The attempt ends after `timeout` at the latest, waiting for a socket included.
+    func start(from stock: SocketStock, timeout: Duration) {
+        timer = loop.schedule(after: timeout, self)
+        if let socket = stock.take() {
+            connect(socket)
+        } else if stock.wait(self) {
+            state = .waiting
+        } else {
+            finish(.failure(Failure(code: .noSocket, description: "too many connections wait for a socket of the pod")))
+        }
+    }
+
+    /// Gives up silently.
+    func cancel() {
+        completion = nil
+        close()
+    }
+
+    var wantsSocket: Bool { if case .waiting = state { true } else { false } }
+
+    func received(_ socket: consuming PreparedSocket) { connect(socket) }
+
+    private func connect(_ socket: consuming PreparedSocket) {
+        let dualStack = socket.dualStack
+        guard destination.address.isV4 || dualStack else {
+            return finish(
+                .failure(
+                    Failure(code: .family, description: "the pod has no IPv6, and \(destination) is an IPv6 address")))
+        }
+        let fd = socket.takeDescriptor().release()
+        do {
+            if let source { try Sockets.bind(fd, to: Endpoint(source, 0), dualStack: dualStack) }
+            let connected = try Sockets.connect(fd, to: destination, dualStack: dualStack)
+            // Towards an app in the same namespace the handshake is over by now; asking costs less than being told.
+            if connected || Self.isWritable(fd) { return settle(fd, nil) }
+            state = .connecting(fd: fd, registration: try loop.register(fd, .connection, self))
+        } catch {
+            _ = Glibc.close(fd)
+            finish(.failure(Self.failure(error, destination)))
+        }
+    }
+
+    private static func isWritable(_ fd: CInt) -> Bool {
+        var entry = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
+        return poll(&entry, 1, 0) == 1
+    }
+
+    func ready(_ events: ReadyEvents) {
+        guard case .connecting(let fd, let registration) = state else { return }
+        guard !events.isDisjoint(with: [.writable, .error, .hangup]) else { return }
+        settle(fd, registration)
+    }
+
+    private func settle(_ fd: CInt, _ registration: EventLoop.Registration?) {
+        if let registration { loop.deregister(registration) }
+        let code = Sockets.pendingError(fd)
+        guard code == 0 else {
+            _ = Glibc.close(fd)
+            state = .done
+            return finish(.failure(Self.failure(SystemError("connect to \(destination)", code: code), destination)))
+        }
+        state = .done
+        finish(.success(DialedSocket(fd)))
+    }
+
+    func timerFired(tag: Int) {
+        timer = nil
+        let text =
+            wantsSocket
+            ? "no socket of the pod came in time; is apus-sockets running on the node?"
+            : "connect to \(destination) timed out"
+                + (destination.port == ZtunnelPort.hbone ? "; a NetworkPolicy may block port 15008" : "")
+        finish(.failure(Failure(code: .timeout, description: text)))
+    }
+
+    private func finish(_ result: Result<DialedSocket, Failure>) {
+        close()
+        let completion = completion
+        self.completion = nil
+        completion?(result)
+    }
+
+    private func close() {
+        if let timer { loop.cancel(timer) }
+        timer = nil
+        if case .connecting(let fd, let registration) = state {
+            loop.deregister(registration)
+            _ = Glibc.close(fd)
+        }
+        state = .done
+    }
+
+    private static func failure(_ error: SystemError, _ destination: Endpoint) -> Failure {
+        switch error.code {
+        case ECONNREFUSED:
+            Failure(code: .refused, description: "connect to \(destination): connection refused; nothing listens there")
+        case ETIMEDOUT: Failure(code: .timeout, description: "connect to \(destination) timed out")
+        default: Failure(code: .failed, description: "\(error)")
+        }
+    }
+}
+
+/// A connected socket on its way to its relay. Closed if nobody takes it.
+final class DialedSocket {
+    private var fd: CInt
+
+    init(_ fd: CInt) { self.fd = fd }
+    deinit { if fd >= 0 { _ = Glibc.close(fd) } }
+
+    var raw: CInt { fd }
+
+    func take() -> FileDescriptor {
+        defer { fd = -1 }
+        return FileDescriptor(owning: fd)
+    }
+}

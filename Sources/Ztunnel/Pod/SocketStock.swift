@@ -1,0 +1,118 @@
+import DequeModule
+import Glibc
+import Handover
+import LinuxNetwork
+
+/// An outgoing socket made in a pod's network namespace, mark and transparency already set.
+struct PreparedSocket: ~Copyable {
+    let descriptor: FileDescriptor
+    /// AF_INET6 with V6ONLY off: reaches both families. Else IPv4 alone.
+    let dualStack: Bool
+
+    consuming func takeDescriptor() -> FileDescriptor { descriptor }
+}
+
+/// Who waits for a socket.
+protocol StockWaiter: AnyObject {
+    /// False once it has given up: it is passed over.
+    var wantsSocket: Bool { get }
+    func received(_ socket: consuming PreparedSocket)
+}
+
+/// One worker's hand in a pod's stock of outgoing sockets. The keeper fills the queue; each worker takes a packet of
+/// them at a time, so that most connections cost no message at all.
+final class SocketStock: EventHandler {
+    private struct Loose {
+        let fd: CInt
+        let dualStack: Bool
+    }
+
+    static let waiterLimit = 4096
+
+    private let loop: EventLoop
+    private let pod: HandedPod
+    private var loose: [Loose] = []
+    private var waiters: Deque<any StockWaiter> = []
+    private var registration: EventLoop.Registration?
+    private var closed = false
+    /// How often a connection found the stock empty.
+    private(set) var waits: UInt64 = 0
+
+    init(loop: EventLoop, pod: HandedPod) {
+        self.loop = loop
+        self.pod = pod
+    }
+
+    deinit { closeLoose() }
+
+    /// A socket at once, if there is one.
+    func take() -> PreparedSocket? {
+        guard !closed else { return nil }
+        if loose.isEmpty { refill() }
+        return loose.popLast().map {
+            PreparedSocket(descriptor: FileDescriptor(owning: $0.fd), dualStack: $0.dualStack)
+        }
+    }
+
+    /// Queues for the next socket. The waiter brings its own deadline.
+    /// - Returns: False when too many wait already.
+    func wait(_ waiter: any StockWaiter) -> Bool {
+        guard !closed, waiters.count < Self.waiterLimit else { return false }
+        waits += 1
+        waiters.append(waiter)
+        if registration == nil {
+            do {
+                registration = try loop.register(pod.stock.raw, [.read], self)
+            } catch {
+                waiters.removeLast()
+                return false
+            }
+        }
+        return true
+    }
+
+    func ready(_ events: ReadyEvents) {
+        while let waiter = waiters.first {
+            guard waiter.wantsSocket else {
+                waiters.removeFirst()
+                continue
+            }
+            guard let socket = take() else { break }
+            waiters.removeFirst()
+            waiter.received(socket)
+        }
+        if waiters.isEmpty || events.contains(.hangup) { unwatch() }
+    }
+
+    /// Lets the sockets go; waiters run into their deadlines.
+    func close() {
+        closed = true
+        unwatch()
+        waiters = []
+        closeLoose()
+    }
+
+    private func refill() {
+        do {
+            guard var packet = try pod.stock.receive(limit: StockMessage.maximumSockets), !packet.truncated else { return }
+            let message = try StockMessage(decoding: packet.bytes, descriptors: packet.descriptors.count)
+            for family in message.families {
+                guard let descriptor = packet.takeDescriptor() else { return }
+                loose.append(Loose(fd: descriptor.release(), dualStack: family == .v6))
+            }
+        } catch {
+            // A packet that cannot be read is dropped with its descriptors; the keeper sends more.
+            return
+        }
+    }
+
+    private func unwatch() {
+        if let registration { loop.deregister(registration) }
+        registration = nil
+    }
+
+    private func closeLoose() {
+        for socket in loose { _ = Glibc.close(socket.fd) }
+        loose = []
+    }
+}
