@@ -122,11 +122,15 @@ struct SocketTests {
         _ = try Sockets.connect(client.raw, to: Endpoint(.loopbackV4, port), dualStack: false)
         var poller = pollfd(fd: listener.raw, events: Int16(POLLIN), revents: 0)
         #expect(poll(&poller, 1, 2000) == 1)
-        let accepted = try #require(try Sockets.accept(listener.raw))
+        guard let accepted = try Sockets.accept(listener.raw) else {
+            Issue.record("nothing to accept")
+            return
+        }
         #expect(accepted.peer?.address == .loopbackV4)
         #expect(Sockets.localEndpoint(accepted.descriptor.raw) == Endpoint(.loopbackV4, port))
         #expect(Sockets.originalDestination(accepted.descriptor.raw) == nil)
-        #expect(try Sockets.accept(listener.raw) == nil)
+        let another = try Sockets.accept(listener.raw) != nil
+        #expect(!another)
     }
 
     @Test("a refused connection says what was refused")
@@ -141,7 +145,7 @@ struct SocketTests {
                 #expect(poll(&poller, 1, 2000) == 1)
                 #expect(Sockets.pendingError(client.raw) == ECONNREFUSED)
             }
-        } catch let error as SystemError {
+        } catch {
             #expect(error.code == ECONNREFUSED)
             #expect(error.operation == "connect to \(target)")
         }

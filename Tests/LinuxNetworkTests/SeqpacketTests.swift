@@ -10,15 +10,21 @@ struct SeqpacketTests {
         let file = try FileDescriptor.open("/dev/null", flags: O_RDONLY)
         try pair.first.send([1, 2, 3], descriptors: [file.raw, file.raw])
         try pair.first.send([4])
-        var first = try #require(try pair.second.receive(limit: 16))
-        #expect(first.bytes == [1, 2, 3])
-        #expect(first.descriptors.count == 2)
-        #expect(!first.truncated)
-        let taken = try #require(first.takeDescriptor())
-        #expect(apusIsOpen(taken.raw))
-        let second = try #require(try pair.second.receive(limit: 16))
-        #expect(second.bytes == [4])
-        #expect(try pair.second.receive(limit: 16) == nil)
+        var first = try packet(on: pair.second, limit: 16)
+        let bytes = first.bytes
+        #expect(bytes == [1, 2, 3])
+        expectCount(first.descriptors, 2)
+        let truncated = first.truncated
+        #expect(!truncated)
+        let number = first.descriptors[0]
+        let taken = first.takeDescriptor()
+        #expect(apusIsOpen(number))
+        expectCount(first.descriptors, 1)
+        _ = consume taken
+        #expect(!apusIsOpen(number))
+        let second = try packet(on: pair.second, limit: 16)
+        expectBytes(second.bytes, [4])
+        #expect(try !pair.second.waitReadable(milliseconds: 0))
     }
 
     @Test("descriptors that nobody takes are closed with their packet")
@@ -28,7 +34,7 @@ struct SeqpacketTests {
         try pair.first.send([1], descriptors: [file.raw])
         var arrived: CInt = -1
         do {
-            let packet = try #require(try pair.second.receive(limit: 16))
+            let packet = try packet(on: pair.second, limit: 16)
             arrived = packet.descriptors[0]
             #expect(apusIsOpen(arrived))
         }
@@ -39,20 +45,19 @@ struct SeqpacketTests {
     func truncated() throws {
         let pair = try SeqpacketSocket.Pair()
         try pair.first.send([UInt8](repeating: 7, count: 100))
-        let packet = try #require(try pair.second.receive(limit: 10))
-        #expect(packet.truncated)
-        #expect(packet.bytes.count == 10)
+        let packet = try packet(on: pair.second, limit: 10)
+        let truncated = packet.truncated
+        #expect(truncated)
+        expectBytes(packet.bytes, [UInt8](repeating: 7, count: 10))
     }
 
     @Test("the end of the connection is an empty packet")
     func end() throws {
         let pair = try SeqpacketSocket.Pair()
-        let second = pair.second
-        // `first` is closed here, at its last use.
-        _ = consume pair.first
-        #expect(try second.waitReadable(milliseconds: 1000))
-        let packet = try #require(try second.receive(limit: 10))
-        #expect(packet.bytes.isEmpty)
+        #expect(shutdown(pair.first.raw, CInt(SHUT_RDWR)) == 0)
+        #expect(try pair.second.waitReadable(milliseconds: 1000))
+        let packet = try packet(on: pair.second, limit: 10)
+        expectBytes(packet.bytes, [])
     }
 
     @Test("a path that cannot be a socket's is refused before the kernel is asked")
@@ -68,3 +73,15 @@ func apusIsOpen(_ fd: CInt) -> Bool {
     var info = stat()
     return fstat(fd, &info) == 0
 }
+
+private struct NoPacket: Error {}
+
+/// The next packet, which must be there.
+private func packet(on socket: borrowing SeqpacketSocket, limit: Int) throws -> Packet {
+    guard let packet = try socket.receive(limit: limit) else { throw NoPacket() }
+    return packet
+}
+
+// The expectation macros cannot look into a value that cannot be copied; these take the copies.
+private func expectBytes(_ bytes: [UInt8], _ expected: [UInt8]) { #expect(bytes == expected) }
+private func expectCount(_ descriptors: [CInt], _ expected: Int) { #expect(descriptors.count == expected) }

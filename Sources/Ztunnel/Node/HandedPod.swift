@@ -37,13 +37,12 @@ public final class HandedPod: Sendable {
         var hbone: FileDescriptor?
         var stock: FileDescriptor?
         for kind in kinds {
-            guard let descriptor = packet.takeDescriptor() else { break }
             switch kind {
-            case .listenerOutbound: outbound = descriptor
-            case .listenerInboundPlaintext: inboundPlaintext = descriptor
-            case .listenerHBONE: hbone = descriptor
-            case .stock: stock = descriptor
-            default: _ = consume descriptor  // of a later version: not used, closed
+            case .listenerOutbound: outbound = packet.takeDescriptor()
+            case .listenerInboundPlaintext: inboundPlaintext = packet.takeDescriptor()
+            case .listenerHBONE: hbone = packet.takeDescriptor()
+            case .stock: stock = packet.takeDescriptor()
+            default: _ = packet.takeDescriptor()  // of a later version: not used, closed
             }
         }
         guard let outbound, let inboundPlaintext, let hbone, let stock else {

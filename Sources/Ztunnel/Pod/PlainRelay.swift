@@ -152,7 +152,7 @@ final class PlainRelay: DeferredHandler {
     private func write(_ bytes: UnsafeRawBufferPointer, to sink: Side) throws(SystemError) {
         var sent = 0
         while sent < bytes.count {
-            let count = send(sink.descriptor.raw, bytes.baseAddress! + sent, bytes.count - sent, CInt(MSG_NOSIGNAL.rawValue))
+            let count = send(sink.descriptor.raw, bytes.baseAddress! + sent, bytes.count - sent, CInt(MSG_NOSIGNAL))
             if count >= 0 {
                 sent += count
             } else if errno == EAGAIN {
@@ -171,7 +171,7 @@ final class PlainRelay: DeferredHandler {
             let count = sink.pending.withUnsafeBytes { bytes in
                 send(
                     sink.descriptor.raw, bytes.baseAddress! + sink.pendingStart, bytes.count - sink.pendingStart,
-                    CInt(MSG_NOSIGNAL.rawValue))
+                    CInt(MSG_NOSIGNAL))
             }
             if count >= 0 {
                 sink.pendingStart += count
