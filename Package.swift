@@ -77,7 +77,8 @@ let package = Package(
         // MARK: Model
         .target(name: "Mesh", dependencies: ["Addressing", .hashTrees], swiftSettings: strict),
         .target(
-            name: "Observability", dependencies: [.nioCore, .nioPosix, .nioHTTP1, .logging, .deque],
+            name: "Observability",
+            dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .logging, .deque],
             swiftSettings: strict),
 
         // MARK: Trust

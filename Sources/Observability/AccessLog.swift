@@ -1,0 +1,52 @@
+import LinuxNetwork
+
+/// The access log: one line a connection, written by a thread of its own.
+///
+/// ``write(_:)`` never blocks the data path: records beyond the queue's bound are dropped and counted.
+public final class AccessLog: Sendable {
+    private let writer: LineWriter<AccessRecord>
+
+    /// - Parameters:
+    ///   - sink: where the lines go; a file that is not there is made.
+    ///   - capacity: how many records may wait to be written.
+    /// - Throws: when the sink cannot be opened.
+    public init(sink: LogSink, format: LogFormat = .text, capacity: Int = 10_000) throws(SystemError) {
+        writer = try LineWriter(sink: sink, capacity: capacity) { record, bytes in
+            AccessLog.render(record, as: format, into: &bytes)
+        }
+    }
+
+    /// Hands a record over to the writer's thread, or drops it when the queue is full.
+    public func write(_ record: AccessRecord) { writer.offer(record) }
+
+    /// Records that were not written.
+    public var dropped: UInt64 { writer.dropped }
+    /// Lines that were written.
+    public var written: UInt64 { writer.written }
+    /// The last failure to open or to write, `nil` after a success.
+    public var lastError: SystemError? { writer.lastError }
+
+    /// Opens the file again, as log rotation wants on SIGHUP.
+    public func reopen() { writer.reopen() }
+
+    /// Waits until what was handed over before is written; `false` when that took longer.
+    @discardableResult
+    public func flush(milliseconds: Int) -> Bool { writer.flush(milliseconds: milliseconds) }
+
+    /// Takes no more records and writes the rest for as long as is allowed; `false` when some were left.
+    @discardableResult
+    public func close(milliseconds: Int) -> Bool { writer.close(milliseconds: milliseconds) }
+
+    /// One line with its newline, as it is written.
+    public static func line(_ record: AccessRecord, as format: LogFormat) -> String {
+        var bytes: [UInt8] = []
+        render(record, as: format, into: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    private static func render(_ record: AccessRecord, as format: LogFormat, into bytes: inout [UInt8]) {
+        let write = format == .text ? LogLine.text : LogLine.json
+        write(
+            &bytes, record.time, record.level, AccessRecord.scope, record.spans, record.message, record.forEachField)
+    }
+}
