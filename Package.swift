@@ -100,7 +100,7 @@ let package = Package(
             dependencies: [
                 "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .logging,
             ], swiftSettings: strict),
-        .target(name: "ObjectSource", dependencies: [.yams, .logging], swiftSettings: strict),
+        .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
 
         // MARK: Engines
         .target(

@@ -1,0 +1,65 @@
+/// What every object carries, as far as it is in use.
+public struct ObjectMeta: Hashable, Sendable {
+    public var name: String
+    /// Empty for a ``Namespace``; `default` where an object says none.
+    public var namespace: String
+    /// Empty where nobody gave one.
+    public var uid: String
+    /// The prefix a controller made the name from; empty for a name chosen by hand.
+    public var generateName: String
+    public var labels: [String: String]
+    public var annotations: [String: String]
+    public var owners: [OwnerReference]
+    /// Seconds since 1970.
+    public var creationTimestamp: Int64?
+    /// Seconds since 1970; set while the object is on its way out.
+    public var deletionTimestamp: Int64?
+
+    public init(
+        name: String, namespace: String = "default", uid: String = "", generateName: String = "",
+        labels: [String: String] = [:], annotations: [String: String] = [:], owners: [OwnerReference] = [],
+        creationTimestamp: Int64? = nil, deletionTimestamp: Int64? = nil
+    ) {
+        self.name = name
+        self.namespace = namespace
+        self.uid = uid
+        self.generateName = generateName
+        self.labels = labels
+        self.annotations = annotations
+        self.owners = owners
+        self.creationTimestamp = creationTimestamp
+        self.deletionTimestamp = deletionTimestamp
+    }
+
+    public var objectName: ObjectName { ObjectName(namespace: namespace, name: name) }
+    /// Somebody has asked for its end.
+    public var isBeingDeleted: Bool { deletionTimestamp != nil }
+}
+
+/// The object another one belongs to.
+public struct OwnerReference: Hashable, Sendable {
+    public var apiVersion: String
+    public var kind: String
+    public var name: String
+    /// The one owner that manages the object.
+    public var isController: Bool
+
+    public init(apiVersion: String, kind: String, name: String, isController: Bool = true) {
+        self.apiVersion = apiVersion
+        self.kind = kind
+        self.name = name
+        self.isController = isController
+    }
+}
+
+/// Labels and annotations that the mesh gives a meaning to.
+public enum MeshLabel {
+    /// On a namespace or a pod: `ambient` enrols, `none` on a pod keeps it out.
+    public static let dataplaneMode = "istio.io/dataplane-mode"
+    /// The annotation a node's agent writes once a pod's traffic is captured: ``redirectionEnabled`` or `pending`.
+    public static let redirection = "ambient.istio.io/redirection"
+    public static let redirectionEnabled = "enabled"
+    public static let redirectionPending = "pending"
+    /// The namespace whose policies hold for the whole mesh.
+    public static let rootNamespace = "istio-system"
+}

@@ -1,0 +1,95 @@
+/// A pod, as far as the mesh looks at it.
+public struct Pod: Hashable, Sendable {
+    public var metadata: ObjectMeta
+    public var spec: PodSpec
+    public var status: PodStatus
+
+    public init(metadata: ObjectMeta, spec: PodSpec = PodSpec(), status: PodStatus = PodStatus()) {
+        self.metadata = metadata
+        self.spec = spec
+        self.status = status
+    }
+
+    public var name: ObjectName { metadata.objectName }
+}
+
+public struct PodSpec: Hashable, Sendable {
+    /// Never empty: `default` unless said otherwise.
+    public var serviceAccountName: String
+    /// Empty until the pod is scheduled.
+    public var nodeName: String
+    /// The pod uses the node's own addresses.
+    public var hostNetwork: Bool
+    public var containers: [Container]
+    public var initContainers: [Container]
+
+    public init(
+        serviceAccountName: String = "default", nodeName: String = "", hostNetwork: Bool = false,
+        containers: [Container] = [], initContainers: [Container] = []
+    ) {
+        self.serviceAccountName = serviceAccountName
+        self.nodeName = nodeName
+        self.hostNetwork = hostNetwork
+        self.containers = containers
+        self.initContainers = initContainers
+    }
+}
+
+public struct Container: Hashable, Sendable {
+    public var name: String
+    public var ports: [ContainerPort]
+    /// `Always` on an init container makes it run beside the others for the pod's life.
+    public var restartPolicy: String
+
+    public init(name: String, ports: [ContainerPort] = [], restartPolicy: String = "") {
+        self.name = name
+        self.ports = ports
+        self.restartPolicy = restartPolicy
+    }
+}
+
+public struct ContainerPort: Hashable, Sendable {
+    /// May be empty.
+    public var name: String
+    public var port: UInt16
+    public var transport: Transport
+
+    public init(name: String = "", port: UInt16, transport: Transport = .tcp) {
+        self.name = name
+        self.port = port
+        self.transport = transport
+    }
+}
+
+/// The transport of a port.
+public enum Transport: String, Hashable, Sendable, CaseIterable {
+    case tcp = "TCP"
+    case udp = "UDP"
+    case sctp = "SCTP"
+}
+
+public struct PodStatus: Hashable, Sendable {
+    public enum Phase: String, Hashable, Sendable, CaseIterable {
+        case pending = "Pending"
+        case running = "Running"
+        case succeeded = "Succeeded"
+        case failed = "Failed"
+        case unknown = "Unknown"
+
+        /// All containers have ended and none comes back.
+        public var isTerminal: Bool { self == .succeeded || self == .failed }
+    }
+
+    /// `nil` until somebody has reported one.
+    public var phase: Phase?
+    /// As text, the first one preferred. Checked to be addresses where they are read.
+    public var podIPs: [String]
+    /// The condition `Ready`.
+    public var isReady: Bool
+
+    public init(phase: Phase? = nil, podIPs: [String] = [], isReady: Bool = false) {
+        self.phase = phase
+        self.podIPs = podIPs
+        self.isReady = isReady
+    }
+}
