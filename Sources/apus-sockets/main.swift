@@ -1,1 +1,3 @@
-print("hello")
+import Glibc
+
+exit(Program.run(CommandLine.arguments))

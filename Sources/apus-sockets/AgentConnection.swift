@@ -1,0 +1,95 @@
+import Glibc
+import Handover
+import LinuxNetwork
+
+/// The agent at keeper.sock: requests in, replies out, and the pods' states as they change.
+final class AgentConnection: Connection {
+    private static let helloTag = 0
+    /// With so many replies unsent no further request is read.
+    private static let mostReplies = 64
+
+    private unowned let keeper: Keeper
+    private var greeted = false
+    private var replies: [[UInt8]] = []
+    /// Pods whose state has changed, in order, each once: a slow agent gets the last state, not all of them.
+    private var changed: [String] = []
+    private var waitsToWrite = false
+
+    override var packetLimit: (bytes: Int, descriptors: Int) { (KeeperRequest.maximumLength, 8) }
+
+    init(_ keeper: Keeper, _ socket: consuming SeqpacketSocket, _ peer: PeerCredentials) throws {
+        self.keeper = keeper
+        try super.init(keeper.loop, keeper.log, socket, peer)
+        setTimer(Self.helloTag, after: .seconds(5))
+    }
+
+    override func received(_ packet: consuming Packet) throws {
+        let request = try KeeperRequest(decoding: packet.bytes)
+        if case .hello(let version) = request.command {
+            guard version == KeeperRequest.version else {
+                return reply(request.id, error: "this keeper speaks version \(KeeperRequest.version), not \(version)")
+            }
+            greeted = true
+            cancelTimer(Self.helloTag)
+            keeper.agentSaidHello(self)
+            return reply(request.id)
+        }
+        guard greeted else { throw Refusal("the agent did not begin with hello") }
+        switch request.command {
+        case .hello: break
+        case .addPod(let pod):
+            do {
+                guard packet.descriptors.count == 1, let descriptor = packet.takeDescriptor() else {
+                    throw Refusal("addPod carries \(packet.descriptors.count) descriptors instead of the namespace's")
+                }
+                reply(request.id, pods: [try keeper.add(pod, descriptor)])
+            } catch {
+                log.warn("a pod was not taken", ["uid": pod.uid, "error": error])
+                reply(request.id, error: "\(error)")
+            }
+        case .removePod(let uid, let drain):
+            keeper.remove(uid, drain: drain, for: self, request.id)
+        case .list:
+            var pods = keeper.list()[...]
+            repeat {
+                let page = pods.prefix(KeeperReply.maximumPods)
+                pods = pods.dropFirst(KeeperReply.maximumPods)
+                reply(request.id, pods: Array(page), more: !pods.isEmpty)
+            } while !pods.isEmpty
+        }
+    }
+
+    func reply(_ id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false) {
+        let error = error.map(HandoverLimits.shortened)
+        replies.append(KeeperMessage(.reply(KeeperReply(id: id, error: error, pods: pods, more: more))).encoded())
+        if !waitsToWrite { writable() }
+    }
+
+    func podChanged(_ uid: String) {
+        if !changed.contains(uid) { changed.append(uid) }
+        if !waitsToWrite { writable() }
+    }
+
+    override func writable() {
+        do {
+            while let reply = replies.first {
+                try send(reply)
+                replies.removeFirst()
+            }
+            while let uid = changed.first {
+                if let status = keeper.status(of: uid) { try send(KeeperMessage(.podStatus(status)).encoded()) }
+                changed.removeFirst()
+            }
+            if waitsToWrite { wait(reading: true, writing: false) }
+            waitsToWrite = false
+        } catch where error.code == EAGAIN {
+            waitsToWrite = true
+            wait(reading: replies.count < Self.mostReplies, writing: true)
+        } catch {
+            close(because: error)
+        }
+    }
+
+    override func expired(tag: Int) { close(because: Refusal("no hello from the agent for 5 s")) }
+    override func ended() { keeper.ended(self) }
+}

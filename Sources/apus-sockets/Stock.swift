@@ -1,0 +1,142 @@
+import CLinux
+import Glibc
+import Handover
+import LinuxNetwork
+
+/// A pod's stock: prepared outgoing sockets in a SEQPACKET pair whose far end each ztunnel gets a copy of. The pair
+/// lives as long as the pod: what a dead ztunnel has not taken is there for the next.
+final class Stock: EventHandler, TimerHandler {
+    private enum Tag { static let rest = 0, retry = 1 }
+
+    private let loop: EventLoop
+    private let log: Log
+    private let uid: String
+    private let namespace: SharedNamespace
+    private let dualStack: Bool
+    /// The keeper writes to the first end; ztunnel has copies of the second.
+    private let pair: SeqpacketSocket.Pair
+    private let packetCost: CInt
+    private var registration: EventLoop.Registration?
+    private var timers: [Int: TimerID] = [:]
+    private(set) var gauge = StockGauge()
+
+    /// The end that ztunnel gets a copy of.
+    var descriptor: CInt { pair.second.raw }
+
+    init(_ loop: EventLoop, _ log: Log, uid: String, namespace: SharedNamespace, dualStack: Bool) throws {
+        self.loop = loop
+        self.log = log
+        self.uid = uid
+        self.namespace = namespace
+        self.dualStack = dualStack
+        pair = try SeqpacketSocket.Pair()
+        // What one unread packet counts in SIOCOUTQ; all of ours, of 1 to 32 bytes, count the same.
+        try pair.first.send([UInt8](repeating: 0, count: StockMessage.maximumSockets))
+        packetCost = max(1, try Self.unread(pair.first))
+        _ = try pair.second.receive(limit: StockMessage.maximumSockets, descriptorLimit: 0)
+        try fill()
+        registration = try loop.register(pair.first.raw, [.write, .edge], self)
+    }
+
+    private static func unread(_ socket: borrowing SeqpacketSocket) throws(SystemError) -> CInt {
+        var value: CInt = 0
+        let raw = socket.raw
+        try check("SIOCOUTQ") { apus_ioctl_int(raw, UInt(TIOCOUTQ), &value) }
+        return value
+    }
+
+    // MARK: Keeping it full
+
+    /// ztunnel took a packet (or the keeper took one back): the kernel reports each as an edge.
+    func ready(_ events: ReadyEvents) { topUp() }
+
+    private func topUp() {
+        do {
+            let left = try Self.unread(pair.first) / packetCost
+            let taken = gauge.observe(packetsLeft: Int(left))
+            if taken, gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
+            try fill()
+        } catch {
+            log.error("cannot refill a pod's stock; trying again in 100 ms", ["uid": uid, "error": error])
+            set(Tag.retry, after: .milliseconds(100))
+        }
+    }
+
+    private func fill() throws {
+        while let count = gauge.nextPacket, try send(count) { gauge.sent(count) }
+    }
+
+    /// - Returns: `false` when the kernel's bound is reached; the next packet that is taken calls again.
+    private func send(_ count: Int) throws -> Bool {
+        let dualStack = dualStack
+        let sockets = try namespace.run { try PreparedSockets(count, dualStack: dualStack) }
+        let message = StockMessage(Array(repeating: dualStack ? .v6 : .v4, count: count))
+        return try offer(message.encoded(), sockets.raw)
+    }
+
+    private func offer(_ bytes: [UInt8], _ descriptors: [CInt]) throws(SystemError) -> Bool {
+        do {
+            try pair.first.send(bytes, descriptors: descriptors)
+            return true
+        } catch {
+            guard error.code == EAGAIN else { throw error }
+            return false
+        }
+    }
+
+    // MARK: Rest and end
+
+    func timerFired(tag: Int) {
+        timers[tag] = nil
+        guard tag == Tag.rest else { return topUp() }
+        if gauge.rest() { set(Tag.rest, after: .seconds(30)) }
+        while gauge.surplus, takeBack() { gauge.tookBack() }
+    }
+
+    private func set(_ tag: Int, after delay: Duration) {
+        if let old = timers[tag] { loop.cancel(old) }
+        timers[tag] = loop.schedule(after: delay, self, tag: tag)
+    }
+
+    /// Receives a packet from the far end, which closes the sockets in it.
+    private func takeBack() -> Bool {
+        do {
+            return try pair.second.receive(limit: StockMessage.maximumSockets) != nil
+        } catch {
+            log.error("cannot take sockets back from a pod's stock", ["uid": uid, "error": error])
+            return false
+        }
+    }
+
+    /// Ends the stock: nothing is left in it for whoever still has a copy of the far end, who reads its end.
+    func end() {
+        for timer in timers.values { loop.cancel(timer) }
+        timers = [:]
+        if let registration { loop.deregister(registration) }
+        registration = nil
+        while takeBack() {}
+        _ = shutdown(pair.first.raw, CInt(SHUT_RDWR))
+    }
+}
+
+/// Sockets with all that ztunnel has no privilege for, ours until they have been sent.
+private final class PreparedSockets {
+    private(set) var raw: [CInt] = []
+
+    /// Makes them in the calling thread's namespace.
+    init(_ count: Int, dualStack: Bool) throws {
+        for _ in 0..<count { try add(dualStack) }
+    }
+
+    deinit { for socket in raw { _ = close(socket) } }
+
+    private func add(_ dualStack: Bool) throws {
+        let socket = try Sockets.tcp(dualStack: dualStack)
+        try Sockets.setMark(socket.raw, Mark.ztunnel)
+        try Sockets.setTransparent(socket.raw, dualStack: dualStack)
+        try Sockets.setBindAddressNoPort(socket.raw)
+        try Sockets.setNoDelay(socket.raw)
+        try Sockets.setKeepAlive(socket.raw, idle: 180, interval: 180, count: 9)
+        raw.append(socket.release())
+    }
+}

@@ -1,0 +1,53 @@
+/// How many prepared sockets a pod's stock holds and should hold. A value: it knows nothing of sockets.
+///
+/// The kernel only tells how many packets are unread, and packets are taken in order: the sizes of the last packets
+/// sent are therefore the sizes of those that are left.
+struct StockGauge: Equatable {
+    static let least = 16
+    static let most = 512
+    static let mostPerPacket = 32
+
+    /// How many sockets there should be.
+    private(set) var target = least
+    /// How many sockets there are.
+    private(set) var sockets = 0
+    private var packets: [Int] = []
+
+    /// What to send next; `nil` when there is enough. Several packets to a stock, so that one worker of ztunnel does
+    /// not take it all, and larger ones when demand is high.
+    var nextPacket: Int? {
+        let size = min(Self.mostPerPacket, target / 4)
+        return sockets + size <= target ? size : nil
+    }
+
+    var surplus: Bool { sockets > target }
+
+    mutating func sent(_ count: Int) {
+        packets.append(count)
+        sockets += count
+    }
+
+    /// Counts what has been taken. An empty stock doubles the target: demand outran it.
+    /// - Returns: Whether anything was taken.
+    @discardableResult
+    mutating func observe(packetsLeft: Int) -> Bool {
+        let taken = packets.count - packetsLeft
+        guard taken > 0 else { return false }
+        sockets -= packets.prefix(taken).reduce(0, +)
+        packets.removeFirst(taken)
+        if packets.isEmpty { target = min(Self.most, target * 2) }
+        return true
+    }
+
+    /// The keeper took the oldest packet back itself, which is no demand.
+    mutating func tookBack() {
+        if !packets.isEmpty { sockets -= packets.removeFirst() }
+    }
+
+    /// Called after a time without demand: halves the target.
+    /// - Returns: Whether there is more to halve.
+    mutating func rest() -> Bool {
+        target = max(Self.least, target / 2)
+        return target > Self.least
+    }
+}

@@ -1,0 +1,81 @@
+/// What one ztunnel has been told and has said: the lock-step of ZDS, as a value.
+///
+/// One message is in flight at a time. Per pod at most one addition and one deletion wait, so the queue is no longer
+/// than twice the number of pods this ztunnel knows of.
+struct ZDSSession: Equatable {
+    enum Item: Hashable {
+        case add(String)
+        case delete(String)
+        case snapshotSent
+    }
+
+    /// ztunnel's last word on a pod.
+    enum Standing: Hashable {
+        case served
+        case refused(String)
+    }
+
+    private(set) var queue: [Item]
+    private(set) var inFlight: Item?
+    private(set) var standing: [String: Standing] = [:]
+    /// Set once ztunnel has acknowledged the end of the snapshot.
+    private(set) var isReady = false
+    /// Pods whose addition has been sent and whose deletion has not been acknowledged.
+    private var told: Set<String> = []
+
+    /// Begins with a snapshot of `pods`.
+    init(pods: some Sequence<String>) {
+        queue = pods.map { .add($0) } + [.snapshotSent]
+    }
+
+    mutating func add(_ uid: String) {
+        if !queue.contains(.add(uid)) { queue.append(.add(uid)) }
+    }
+
+    /// - Returns: Whether an acknowledgement will come; not for a pod that this ztunnel has never heard of.
+    mutating func delete(_ uid: String) -> Bool {
+        queue.removeAll { $0 == .add(uid) }
+        standing[uid] = nil
+        guard told.contains(uid) else { return false }
+        if inFlight != .delete(uid), !queue.contains(.delete(uid)) { queue.append(.delete(uid)) }
+        return true
+    }
+
+    /// The next message to send, which is then in flight; `nil` when there is none or one is in flight.
+    mutating func next() -> Item? {
+        guard inFlight == nil, !queue.isEmpty else { return nil }
+        let item = queue.removeFirst()
+        if case .add(let uid) = item { told.insert(uid) }
+        inFlight = item
+        return item
+    }
+
+    /// Takes an answer, with an empty error for yes.
+    /// - Returns: What it answers; `nil` when nothing was asked.
+    mutating func answered(error: String) -> Item? {
+        guard let item = inFlight else { return nil }
+        inFlight = nil
+        switch item {
+        case .add(let uid):
+            // A deletion may have been queued meanwhile: then this answer is about the past.
+            if !queue.contains(.delete(uid)) { standing[uid] = error.isEmpty ? .served : .refused(error) }
+        case .delete(let uid):
+            told.remove(uid)
+        case .snapshotSent:
+            isReady = true
+        }
+        return item
+    }
+
+    var hasRefused: Bool { standing.values.contains { $0 != .served } }
+
+    /// Asks again about the pods that were refused; they stay refused until the answer.
+    mutating func retryRefused() {
+        for (uid, word) in standing where word != .served { add(uid) }
+    }
+
+    /// Another ztunnel has taken over: this one hears of deletions only.
+    mutating func retire() {
+        queue.removeAll { if case .add = $0 { true } else { false } }
+    }
+}
