@@ -149,5 +149,11 @@ let package = Package(
         .testTarget(
             name: "ZtunnelTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "Ztunnel", "Mesh"],
             swiftSettings: strict),
+        .testTarget(
+            name: "NetlinkTests", dependencies: ["Addressing", "LinuxNetwork", "Netlink", "CNftables"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RedirectionTests",
+            dependencies: ["Addressing", "LinuxNetwork", "Netlink", "Redirection", "CNftables"], swiftSettings: strict),
     ]
 )

@@ -65,7 +65,7 @@ public struct NetworkNamespace: ~Copyable, Sendable {
     /// - Important: `body` must not start threads or touch a lazy thread pool for the first time (new threads inherit the
     ///   namespace), and cannot await. When the thread cannot come back the process is aborted: nothing that ran after
     ///   it would be in the namespace it believes to be in.
-    public borrowing func run<Value, Failure: Error>(
+    public borrowing func run<Value: ~Copyable, Failure: Error>(
         _ body: () throws(Failure) -> Value
     ) throws -> Value {
         let home = try NetworkNamespace.current()

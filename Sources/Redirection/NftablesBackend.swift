@@ -65,7 +65,10 @@ public struct NftablesBackend: RedirectionBackend {
     private static func tableWithMemory(_ nftables: inout NftablesSocket) throws(NetlinkError) -> Nftables.Table {
         if let table = try nftables.table(RedirectionTable.name) { return table }
         if KernelSetting.picksUpOpenConnections.read() == nil { try nftables.loadConntrack() }
-        let before = KernelSetting.picksUpOpenConnections.read() ?? RedirectionTable.defaultLoose
+        var before = KernelSetting.picksUpOpenConnections.read() ?? RedirectionTable.defaultLoose
+        // With our routing in place the table was deleted under us, and the 0 is our own.
+        var routes = try RouteSocket()
+        if before == "0", try PolicyRouting.isPresent(&routes) { before = RedirectionTable.defaultLoose }
         var batch = Nftables.Batch()
         let comment = RedirectionTable.comment(loose: before)
         batch.addTable(RedirectionTable.name, comment: comment)

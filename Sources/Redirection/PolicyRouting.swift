@@ -44,6 +44,12 @@ enum PolicyRouting {
         return found
     }
 
+    /// Whether capture was set up here before, in either family.
+    static func isPresent(_ socket: inout RouteSocket) throws(NetlinkError) -> Bool {
+        for family in IPAddress.Family.allCases where try hasRule(family, &socket) { return true }
+        return false
+    }
+
     /// Takes both families' parts away, whatever the plan was. Rules first: a rule without its route is harmless,
     /// but the other way round a marked packet would be looked up in the tables after it.
     static func remove(_ socket: inout RouteSocket) throws(NetlinkError) {

@@ -1,0 +1,122 @@
+import Addressing
+import LinuxNetwork
+import Netlink
+import Testing
+
+@testable import Redirection
+
+@Suite("The ruleset, read back by libnftables", .serialized)
+struct RulesetTests {
+    private let mangle = """
+        \tchain mangle-prerouting {
+        \t\ttype filter hook prerouting priority mangle; policy accept;
+        \t\tmeta mark & 0x00000fff == 0x00000539 counter ct mark set ct mark & 0xfffff111 | 0x00000111 \
+        comment "apus 1: remember what ztunnel opened"
+        \t}
+
+        \tchain mangle-output {
+        \t\ttype route hook output priority mangle; policy accept;
+        \t\tct mark & 0x00000fff == 0x00000111 counter meta mark set ct mark \
+        comment "apus 1: lead replies back to ztunnel"
+        \t}
+
+        """
+
+    private func table(prerouting: [String], output: [String]) -> String {
+        func chain(_ name: String, _ priority: String, _ rules: [String]) -> String {
+            let body = rules.map { "\t\t\($0)\n" }.joined()
+            return "\n\tchain \(name) {\n\t\ttype nat hook \(name.dropFirst(4)) priority \(priority); "
+                + "policy accept;\n\(body)\t}\n"
+        }
+        return "table inet apus {\n\tcomment \"apus 1 tcp_loose=1\"\n" + mangle
+            + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output) + "}\n"
+    }
+
+    private let probeIn4 = #"ip saddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 1: probes come in""#
+    private let probeIn6 =
+        "ip6 saddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp counter accept "
+        + #"comment "apus 1: probes come in""#
+    private let inbound4 =
+        "ip daddr != 127.0.0.1 tcp dport != 15008 meta mark & 0x00000fff != 0x00000539 counter "
+        + #"redirect to :15006 comment "apus 1: capture inbound""#
+    private let inbound6 =
+        "ip6 daddr != ::1 tcp dport != 15008 meta mark & 0x00000fff != 0x00000539 counter "
+        + #"redirect to :15006 comment "apus 1: capture inbound""#
+    private let probeOut4 =
+        #"ip daddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 1: replies to probes""#
+    private let probeOut6 =
+        "ip6 daddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp counter accept "
+        + #"comment "apus 1: replies to probes""#
+    private let replies =
+        "meta l4proto tcp meta mark & 0x00000fff == 0x00000111 counter accept "
+        + #"comment "apus 1: never capture replies""#
+    private let own4 =
+        #"ip daddr != 127.0.0.1 oifname "lo" counter accept comment "apus 1: the pod's own addresses""#
+    private let own6 = #"ip6 daddr != ::1 oifname "lo" counter accept comment "apus 1: the pod's own addresses""#
+    private let outbound4 =
+        "ip daddr != 127.0.0.1 meta l4proto tcp meta mark & 0x00000fff != 0x00000539 counter "
+        + #"redirect to :15001 comment "apus 1: capture outbound""#
+    private let outbound6 =
+        "ip6 daddr != ::1 meta l4proto tcp meta mark & 0x00000fff != 0x00000539 counter "
+        + #"redirect to :15001 comment "apus 1: capture outbound""#
+    private let leaving =
+        #"ct state new counter accept comment "apus 1: leaving: new connections are not captured""#
+
+    private func ruleset(_ plan: RedirectionPlan, leaving: Bool = false) async throws -> String {
+        try await onThread {
+            let pod = try NetworkNamespace.make()
+            try NftablesBackend().apply(plan, in: pod)
+            if leaving { try NftablesBackend().leave(plan, in: pod) }
+            return try Judge.ruleset(pod)
+        }
+    }
+
+    @Test("both families")
+    func bothFamilies() async throws {
+        let expected = table(
+            prerouting: [probeIn4, probeIn6, inbound4, inbound6],
+            output: [probeOut4, probeOut6, replies, own4, own6, outbound4, outbound6])
+        #expect(try await ruleset(RedirectionPlan()) == expected)
+    }
+
+    @Test("IPv4 alone")
+    func ipv4() async throws {
+        let expected = table(
+            prerouting: [probeIn4, inbound4], output: [probeOut4, replies, own4, outbound4])
+        #expect(try await ruleset(RedirectionPlan(families: [.v4])) == expected)
+    }
+
+    @Test("without inbound capture")
+    func bypass() async throws {
+        let expected = table(
+            prerouting: [], output: [probeOut4, probeOut6, replies, own4, own6, outbound4, outbound6])
+        #expect(try await ruleset(RedirectionPlan(capturesInbound: false)) == expected)
+    }
+
+    @Test("leaving")
+    func leave() async throws {
+        let expected = table(prerouting: [leaving], output: [leaving])
+        #expect(try await ruleset(RedirectionPlan(), leaving: true) == expected)
+    }
+
+    @Test("the rules that nft makes from its own language are the ones we make")
+    func sameBytecode() async throws {
+        let pair = try await onThread { () -> [Nftables.Table?] in
+            let ours = try NetworkNamespace.make()
+            try NftablesBackend().apply(RedirectionPlan(), in: ours)
+            let text = try Judge.ruleset(ours)
+            let theirs = try NetworkNamespace.make()
+            _ = try Judge.nft(text, in: theirs)
+            let name = RedirectionTable.name
+            let first = try ours.run { var socket = try NftablesSocket(); return try socket.table(name) }
+            let second = try theirs.run { var socket = try NftablesSocket(); return try socket.table(name) }
+            return [first, second]
+        }
+        #expect(pair[0]?.chains == RedirectionTable.chains(RedirectionPlan(), .capturing))
+        let reordered = pair[1]?.chains.map { chain in
+            chain.rules.map { Set($0.expressions.map { "\($0)" }) }
+        }
+        let expected = pair[0]?.chains.map { chain in chain.rules.map { Set($0.expressions.map { "\($0)" }) } }
+        #expect(reordered == expected)
+    }
+}
