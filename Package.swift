@@ -85,7 +85,8 @@ let package = Package(
         .target(
             name: "Identity",
             dependencies: [
-                "Addressing", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
+                "Addressing", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .protobuf, .grpcCore, .grpcProtobuf,
+                .grpcTransport, .logging,
             ], swiftSettings: strict),
         .target(name: "TLSEngine", dependencies: ["CLinux", "Mesh", .nioSSL], swiftSettings: strict),
 
@@ -142,6 +143,12 @@ let package = Package(
 
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
+        .testTarget(
+            name: "IdentityTests",
+            dependencies: [
+                "Addressing", "Identity", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcTransport,
+                .protobuf, .logging,
+            ], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(
