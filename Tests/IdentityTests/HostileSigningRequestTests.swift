@@ -107,20 +107,25 @@ import X509
         #expect(try refusal(pem(der)) == .requestSignature)
     }
 
-    @Test func aFlippedBitAnywhereIsNeverSigned() throws {
+    @Test func aFlippedBitNeverCertifiesAnotherKey() throws {
         let der = try good().der
+        let original = try CertificateSigningRequest(derEncoded: der).publicKey
         var signed = 0
-        for position in stride(from: 0, to: der.count, by: 3) {
+        for position in der.indices {
             var changed = der
             changed[position] ^= 1 << UInt8(position % 8)
             do {
-                _ = try authority.sign(csrPEM: pem(changed), for: workload("client"), validity: nil, now: now)
+                let chain = try authority.sign(
+                    csrPEM: pem(changed), for: workload("client"), validity: nil, now: now)
+                #expect(try Certificate(derEncoded: chain.chainDER[0]).publicKey == original)
                 signed += 1
-            } catch {
-                #expect([.requestMalformed, .requestSignature, .unsupportedKey, .requestsAuthority].contains(error.code))
+            } catch let error as IdentityError {
+                #expect(
+                    [.requestMalformed, .requestSignature, .unsupportedKey, .requestsAuthority].contains(error.code))
             }
         }
-        #expect(signed == 0)
+        // The count of unused bits in front of the signature is the only byte that can differ without harm.
+        #expect(signed <= 1)
     }
 
     @Test(arguments: [

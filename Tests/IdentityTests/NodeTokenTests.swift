@@ -20,8 +20,8 @@ import Testing
         }
     }
 
-    private func base64url(_ bytes: some DataProtocol) -> String {
-        Data(bytes).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+    private func base64url(_ bytes: some Sequence<UInt8>) -> String {
+        Data(Array(bytes)).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
     }
 
     /// A token of any header and claims under this mesh's own key.
@@ -29,7 +29,8 @@ import Testing
         header: String = #"{"alg":"ES256","typ":"JWT"}"#, claims: String, key: P256.Signing.PrivateKey? = nil
     ) throws -> String {
         let input = base64url(header.utf8) + "." + base64url(claims.utf8)
-        let signature = try (key ?? self.key).signature(for: Data(input.utf8)).rawRepresentation
+        let key = key ?? self.key
+        let signature = try key.signature(for: Data(input.utf8)).rawRepresentation
         return input + "." + base64url(signature)
     }
 
@@ -56,8 +57,8 @@ import Testing
         #expect(parts.count == 3)
         var header = String(parts[0]).replacing("-", with: "+").replacing("_", with: "/")
         header += String(repeating: "=", count: (4 - header.count % 4) % 4)
-        let json = try #require(
-            try JSONSerialization.jsonObject(with: #require(Data(base64Encoded: header))) as? [String: Any])
+        let bytes = try #require(Data(base64Encoded: header))
+        let json = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])
         #expect(json["alg"] as? String == "ES256")
     }
 
