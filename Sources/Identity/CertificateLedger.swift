@@ -59,7 +59,8 @@ struct CertificateLedger {
             guard entries.count < maximumIdentities else {
                 return .failure(
                     IdentityError(
-                        .tooManyIdentities, "there are \(maximumIdentities) identities already; \(identity) is refused"))
+                        .tooManyIdentities, "there are \(maximumIdentities) identities already; \(identity) is refused")
+                )
             }
             entries[identity] = Entry(phase: .queued(priority, order: nextNumber()))
             return .wait

@@ -147,7 +147,7 @@ extension CertificateManager {
                 state.waiters[number] = waiter
                 state.waiters[number]?.limit = Task { [weak self, clock, settings] in
                     do {
-                        try await clock.sleep(for: settings.waitLimit)
+                        try await clock.wait(for: settings.waitLimit)
                     } catch {
                         return  // Cancelled: the waiter has its answer.
                     }
@@ -215,7 +215,7 @@ extension CertificateManager {
     private func watch(_ attempt: CertificateLedger.Attempt) -> Task<Void, Never> {
         Task { [weak self, clock, settings] in
             do {
-                try await clock.sleep(for: settings.fetchLimit)
+                try await clock.wait(for: settings.fetchLimit)
             } catch {
                 return  // Cancelled: the call has ended.
             }
@@ -230,7 +230,7 @@ extension CertificateManager {
         let wait = Duration.seconds(min(max(moment.timeIntervalSince(now), 0), 60))
         return Task { [weak self, clock] in
             do {
-                try await clock.sleep(for: wait)
+                try await clock.wait(for: wait)
             } catch {
                 return  // Cancelled: another timer has been set.
             }

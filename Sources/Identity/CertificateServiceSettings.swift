@@ -16,7 +16,8 @@ public struct CertificateServiceSettings: Sendable {
     public var deadline: Duration = .seconds(10)
 
     public init(
-        address: String, rootFile: String, tokenFile: String, serverName: String? = nil, clusterID: String = "Kubernetes"
+        address: String, rootFile: String, tokenFile: String, serverName: String? = nil,
+        clusterID: String = "Kubernetes"
     ) {
         self.address = address
         self.rootFile = rootFile

@@ -20,7 +20,8 @@ enum ChainVerification {
             throw IdentityError(
                 .chainInvalid,
                 reasons.isEmpty
-                    ? "the certificate chain does not lead to a known root" : "the certificate chain is refused: \(reasons)"
+                    ? "the certificate chain does not lead to a known root"
+                    : "the certificate chain is refused: \(reasons)"
             )
         }
     }

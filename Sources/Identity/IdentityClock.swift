@@ -5,7 +5,7 @@ public protocol IdentityClock: Sendable {
     /// Calendar time: what `notBefore` and `notAfter` are compared with.
     func now() -> Date
     /// Returns after `duration` of elapsed time. Throws `CancellationError` when the task is cancelled.
-    func sleep(for duration: Duration) async throws
+    func wait(for duration: Duration) async throws
 }
 
 /// The machine's own clocks.
@@ -13,7 +13,7 @@ public struct SystemIdentityClock: IdentityClock {
     public init() {}
 
     public func now() -> Date { Date() }
-    public func sleep(for duration: Duration) async throws { try await Task.sleep(for: duration) }
+    public func wait(for duration: Duration) async throws { try await Task.sleep(for: duration) }
 }
 
 extension Duration {

@@ -1,7 +1,8 @@
 import Foundation
-@testable import Identity
 import Mesh
 import Testing
+
+@testable import Identity
 
 /// A ledger behind a reference, because the expectation macros take no mutating calls.
 private final class Ledger {

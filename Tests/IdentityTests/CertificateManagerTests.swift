@@ -17,7 +17,8 @@ import Testing
     }
 
     private static func manager(
-        _ authority: FakeAuthority, _ clock: ManualClock, _ adjust: (inout CertificateManager.Settings) -> Void = { _ in }
+        _ authority: FakeAuthority, _ clock: ManualClock,
+        _ adjust: (inout CertificateManager.Settings) -> Void = { _ in }
     ) -> CertificateManager {
         var settings = CertificateManager.Settings()
         adjust(&settings)

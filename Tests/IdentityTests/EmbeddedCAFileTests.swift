@@ -1,7 +1,8 @@
 import Crypto
 import Foundation
-@testable import Identity
 import Testing
+
+@testable import Identity
 
 /// The authority's files: made once, loaded ever after, refused when something is wrong with them.
 @Suite struct EmbeddedCAFileTests {
@@ -28,7 +29,8 @@ import Testing
         let second = try open(directory)
         #expect(first.rootDER == second.rootDER)
         #expect(first.rootPEM == second.rootPEM)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted() == ["ca.key", "root-cert.pem"])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted() == ["ca.key", "root-cert.pem"])
     }
 
     @Test func opensslReadsTheRoot() throws {

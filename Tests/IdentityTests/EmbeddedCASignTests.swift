@@ -48,7 +48,8 @@ import X509
         let key = directory.file("k.pem")
         let csr = directory.file("r.csr")
         let made = try OpenSSL.run(
-            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", csr,
+            "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out",
+            csr,
             "-subj", "/O=system:masters/CN=admin", "-addext",
             "subjectAltName=URI:spiffe://cluster.local/ns/kube-system/sa/admin,DNS:istiod.istio-system.svc")
         #expect(made.status == 0, "\(made.output)")
@@ -125,7 +126,10 @@ import X509
             default: ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:\(kind)"]
             }
         let made = try OpenSSL.run(
-            ["req", "-new", "-nodes", "-keyout", directory.file("k"), "-out", directory.file("r.csr"), "-subj", "/CN=x"]
+            [
+                "req", "-new", "-nodes", "-keyout", directory.file("k"), "-out", directory.file("r.csr"), "-subj",
+                "/CN=x",
+            ]
                 + arguments)
         #expect(made.status == 0, "\(made.output)")
         let csr = try directory.read("r.csr")

@@ -1,8 +1,9 @@
 import Crypto
 import Foundation
-@testable import Identity
 import JWTKit
 import Testing
+
+@testable import Identity
 
 @Suite struct NodeTokenTests {
     let now = Date(timeIntervalSince1970: 1_800_000_000)
@@ -21,7 +22,8 @@ import Testing
     }
 
     private func base64url(_ bytes: some Sequence<UInt8>) -> String {
-        Data(Array(bytes)).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
+        Data(Array(bytes)).base64EncodedString().replacing("+", with: "-").replacing("/", with: "_").replacing(
+            "=", with: "")
     }
 
     /// A token of any header and claims under this mesh's own key.
@@ -74,10 +76,11 @@ import Testing
         #expect(try await issuer.verifier.verify(authorization: "bearer \(token)", now: now).node == "n1")
     }
 
-    @Test(arguments: [
-        (nil, .tokenMissing), ("", .tokenMissing), ("Bearer ", .tokenMalformed), ("Bearer", .tokenMalformed),
-        ("Basic dXNlcjpwYXNz", .tokenMalformed), ("Bearer a.b", .tokenMalformed),
-    ] as [(String?, IdentityError.Code)])
+    @Test(
+        arguments: [
+            (nil, .tokenMissing), ("", .tokenMissing), ("Bearer ", .tokenMalformed), ("Bearer", .tokenMalformed),
+            ("Basic dXNlcjpwYXNz", .tokenMalformed), ("Bearer a.b", .tokenMalformed),
+        ] as [(String?, IdentityError.Code)])
     func refusesABadHeader(header: String?, code: IdentityError.Code) async throws {
         let error = await #expect(throws: IdentityError.self) {
             try await issuer.verifier.verify(authorization: header, now: now)
@@ -85,14 +88,15 @@ import Testing
         #expect(error?.code == code)
     }
 
-    @Test(arguments: [
-        (nil, .tokenMissing), ("", .tokenMissing), ("x", .tokenMalformed), ("..", .tokenMalformed),
-        ("a.b.c", .tokenMalformed), ("a.b.c.d", .tokenMalformed), ("e30.e30.e30", .tokenAlgorithm),
-        ("bm90IGpzb24.e30.e30", .tokenMalformed), ("W10.e30.e30", .tokenMalformed),
-        ("eyJhbGciOiJFUzI1NiJ9.e30.e30\n", .tokenMalformed), ("eyJhbGciOiJFUzI1NiJ9.e30=.e30", .tokenMalformed),
-        ("eyJhbGciOiJFUzI1NiJ9.e30.", .tokenSignature), ("eyJhbGciOiJFUzI1NiJ9.e30.e30", .tokenSignature),
-        (String(repeating: "a", count: 9000), .tokenMalformed),
-    ] as [(String?, IdentityError.Code)])
+    @Test(
+        arguments: [
+            (nil, .tokenMissing), ("", .tokenMissing), ("x", .tokenMalformed), ("..", .tokenMalformed),
+            ("a.b.c", .tokenMalformed), ("a.b.c.d", .tokenMalformed), ("e30.e30.e30", .tokenAlgorithm),
+            ("bm90IGpzb24.e30.e30", .tokenMalformed), ("W10.e30.e30", .tokenMalformed),
+            ("eyJhbGciOiJFUzI1NiJ9.e30.e30\n", .tokenMalformed), ("eyJhbGciOiJFUzI1NiJ9.e30=.e30", .tokenMalformed),
+            ("eyJhbGciOiJFUzI1NiJ9.e30.", .tokenSignature), ("eyJhbGciOiJFUzI1NiJ9.e30.e30", .tokenSignature),
+            (String(repeating: "a", count: 9000), .tokenMalformed),
+        ] as [(String?, IdentityError.Code)])
     func refusesWhatIsNoToken(text: String?, code: IdentityError.Code) async {
         #expect(await refusal(text)?.code == code)
     }
@@ -120,7 +124,10 @@ import Testing
             (claims(["kubernetes.io": bound("default", "n1", "ztunnel")]), .tokenSubject),
             (claims(["kubernetes.io": bound("istio-system", "n1", "other")]), .tokenSubject),
             (claims(["kubernetes.io": bound("istio-system", "", "ztunnel")]), .tokenMalformed),
-            (claims(["kubernetes.io": bound("istio-system", String(repeating: "n", count: 254), "ztunnel")]), .tokenMalformed),
+            (
+                claims(["kubernetes.io": bound("istio-system", String(repeating: "n", count: 254), "ztunnel")]),
+                .tokenMalformed
+            ),
             (claims(["kubernetes.io": ""]), .tokenMalformed),
             (claims(["exp": "1799990000"]), .tokenExpired), (claims(["exp": "0"]), .tokenExpired),
             (claims(["exp": "-9223372036854775808"]), .tokenExpired),
@@ -166,7 +173,9 @@ import Testing
         let other = try await issuer.issue(node: "n2", now: now).token.split(separator: ".").map(String.init)
         #expect(await refusal([parts[0], other[1], parts[2]].joined(separator: "."))?.code == .tokenSignature)
         #expect(await refusal([parts[0], parts[1], other[2]].joined(separator: "."))?.code == .tokenSignature)
-        #expect(await refusal([parts[0], parts[1], String(parts[2].dropLast(2))].joined(separator: "."))?.code == .tokenSignature)
+        #expect(
+            await refusal([parts[0], parts[1], String(parts[2].dropLast(2))].joined(separator: "."))?.code
+                == .tokenSignature)
     }
 
     @Test func expiresAfterADayAndALittle() async throws {

@@ -1,6 +1,7 @@
 import Foundation
-@testable import Identity
 import Testing
+
+@testable import Identity
 
 @Suite struct RenewalTimingTests {
     let timing = RenewalTiming()
@@ -29,13 +30,14 @@ import Testing
     }
 
     /// Begin, end, chance, and when it is renewed: seconds from now.
-    @Test(arguments: [
-        (-120, 86_280, 0.5, 43_080.0), (-120, 86_280, 0, 38_760), (-120, 86_280, 1, 47_400),
-        // Half of this one's life was over when it came: half of what is left.
-        (-120, 10, 0.5, 5), (-120, 60, 0.5, 30),
-        // Never closer than a second.
-        (-120, 1, 0.5, 1), (-120, 0.2, 0.5, 1),
-    ] as [(Double, Double, Double, Double)])
+    @Test(
+        arguments: [
+            (-120, 86_280, 0.5, 43_080.0), (-120, 86_280, 0, 38_760), (-120, 86_280, 1, 47_400),
+            // Half of this one's life was over when it came: half of what is left.
+            (-120, 10, 0.5, 5), (-120, 60, 0.5, 30),
+            // Never closer than a second.
+            (-120, 1, 0.5, 1), (-120, 0.2, 0.5, 1),
+        ] as [(Double, Double, Double, Double)])
     func renewsAtHalfLife(start: Double, end: Double, chance: Double, expected: Double) {
         let moment = timing.renewal(of: certificate(from: start, to: end), now: now, chance: chance)
         #expect(abs(moment.timeIntervalSince(now) - expected) < 0.01)

@@ -8,7 +8,7 @@ func eventually(
     while ContinuousClock.now < limit {
         if await condition() { return }
         do {
-            try await Task.sleep(for: .milliseconds(1))
+            try await ContinuousClock().sleep(for: .milliseconds(1))
         } catch {
             break  // The test was cancelled: the issue below says what it waited for.
         }

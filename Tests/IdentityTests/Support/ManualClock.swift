@@ -25,7 +25,7 @@ final class ManualClock: IdentityClock {
     /// How many tasks sleep at this moment, and until when the earliest.
     var sleepers: Int { state.withLock { $0.sleepers.count } }
 
-    func sleep(for duration: Duration) async throws {
+    func wait(for duration: Duration) async throws {
         let seconds = Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
         let number = state.withLock { state in
             state.last += 1
