@@ -184,7 +184,8 @@ struct DriftTests {
             var found: [String] = []
             for family in IPAddress.Family.allCases {
                 found += try routes.rules(family).map(\.description)
-                found += try routes.routes(family).map(\.description)
+                // Link-local ones come when duplicate address detection is through with them.
+                found += try routes.routes(family).filter { !$0.destination.base.isLinkLocal }.map(\.description)
             }
             return found + [KernelSetting.picksUpOpenConnections.read() ?? ""]
         }
@@ -205,10 +206,11 @@ struct DriftTests {
             try Self.backend.apply(RedirectionPlan(), in: network.pod)
             #expect(try Self.state(network) != before)
             try Self.backend.leave(RedirectionPlan(), in: network.pod)
-            try Self.backend.remove(in: network.pod)
-            #expect(try Self.state(network) == before)
-            try Self.backend.remove(in: network.pod)
-            #expect(try Self.state(network) == before)
+            for _ in 0..<2 {
+                try Self.backend.remove(in: network.pod)
+                let after = try Self.state(network)
+                #expect(after == before, "new: \(after.filter { !before.contains($0) })")
+            }
         }
     }
 
