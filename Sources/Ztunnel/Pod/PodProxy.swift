@@ -1,0 +1,190 @@
+import Addressing
+import Glibc
+import LinuxNetwork
+import Mesh
+import Observability
+
+/// A connection of a pod that its proxy keeps alive until it is over.
+protocol PodConnection: AnyObject {
+    /// Ends it now. It reports itself over before this returns or soon after.
+    func abort(_ reason: AbortReason)
+    /// The mesh changed in a way that may concern the pod.
+    func meshChanged(_ change: MeshChange, _ state: MeshState)
+    var listing: PodProxy.Listing.Entry? { get }
+}
+
+enum AbortReason {
+    case podGone
+    case policyChange
+
+    var text: String {
+        switch self {
+        case .podGone: "connection closed due to connection drain"
+        case .policyChange: "connection closed due to policy change"
+        }
+    }
+}
+
+/// One worker's part of a pod: its hand on the three listeners and on the stock, its tunnels and its connections.
+final class PodProxy {
+    struct Listing: Sendable {
+        struct Entry: Sendable {
+            let inbound: Bool
+            let source: String
+            let originalDestination: String?
+            let actualDestination: String
+            let `protocol`: String
+        }
+        var entries: [Entry] = []
+    }
+
+    unowned let worker: Worker
+    let pod: HandedPod
+    let stock: SocketStock
+    private(set) lazy var tunnels = TunnelPool(self)
+
+    private var acceptors: [AcceptLoop] = []
+    private var connections: [ObjectIdentifier: any PodConnection] = [:]
+    private var waitingForWorkload: [ObjectIdentifier: WorkloadWait] = [:]
+    private var whenDrained: (() -> Void)?
+    private(set) var isDraining = false
+
+    var loop: EventLoop { worker.loop }
+    var services: ZtunnelServices { worker.services }
+    var configuration: ZtunnelConfiguration { services.configuration }
+
+    init(worker: Worker, pod: HandedPod) throws(SystemError) {
+        self.worker = worker
+        self.pod = pod
+        stock = SocketStock(loop: worker.loop, pod: pod)
+        do throws(SystemError) {
+            acceptors.append(
+                try AcceptLoop(loop: loop, listener: pod.outbound.raw) { [unowned self] in
+                    adopt(OutboundConnection(self, $0)).start()
+                })
+            acceptors.append(
+                try AcceptLoop(loop: loop, listener: pod.inboundPlaintext.raw) { [unowned self] in
+                    adopt(InboundPlaintextConnection(self, $0)).start()
+                })
+            acceptors.append(
+                try AcceptLoop(loop: loop, listener: pod.hbone.raw) { [unowned self] in
+                    adopt(InboundTunnel(self, $0)).start()
+                })
+        } catch {
+            for acceptor in acceptors { acceptor.close() }
+            throw error
+        }
+    }
+
+    // MARK: Connections
+
+    private func adopt<Connection: PodConnection>(_ connection: Connection) -> Connection {
+        connections[ObjectIdentifier(connection)] = connection
+        return connection
+    }
+
+    /// A connection is over; it is let go when the caller returns.
+    func ended(_ connection: any PodConnection) {
+        connections[ObjectIdentifier(connection)] = nil
+        checkDrained()
+    }
+
+    var listing: Listing { Listing(entries: connections.values.compactMap(\.listing)) }
+
+    func meshChanged(_ change: MeshChange, _ state: MeshState) {
+        if !waitingForWorkload.isEmpty, let workload = localWorkload(in: state) {
+            for wait in Array(waitingForWorkload.values) { wait.resolve(workload) }
+        }
+        for connection in Array(connections.values) { connection.meshChanged(change, state) }
+    }
+
+    // MARK: The pod's own workload
+
+    func localWorkload(in state: MeshState) -> Workload? {
+        state.workload(namespace: pod.namespace, name: pod.name, serviceAccount: pod.serviceAccount)
+    }
+
+    /// The pod's record, once the control plane has told about it; `nil` when it does not in time.
+    func withLocalWorkload(_ body: @escaping (Workload?) -> Void) {
+        if let workload = localWorkload(in: services.store.snapshot()) { return body(workload) }
+        let wait = WorkloadWait(self, body)
+        waitingForWorkload[ObjectIdentifier(wait)] = wait
+        wait.timer = loop.schedule(after: configuration.workloadTimeout, wait)
+    }
+
+    fileprivate func finished(_ wait: WorkloadWait) { waitingForWorkload[ObjectIdentifier(wait)] = nil }
+
+    var unknownWorkloadText: String {
+        "failed to fetch information about local workload: \(pod.serviceAccount).\(pod.namespace) (\(pod.name))"
+    }
+
+    /// Reports a connection about which too little is known for a full account.
+    func denyEarly(
+        _ direction: AccessRecord.Direction, from source: Endpoint?, to destination: Endpoint?, reason: String,
+        _ text: String
+    ) {
+        services.metrics.denied.with([direction.rawValue, reason]).add(1)
+        services.accessLog.write(
+            AccessRecord(
+                kind: .failed, source: .init(address: source?.description ?? "unknown"),
+                destination: .init(address: destination?.description ?? "unknown"), direction: direction, error: text))
+    }
+
+    // MARK: The end
+
+    /// No new connections; idle tunnels go, open connections run on. `done` is called once, when the last is over.
+    func drain(done: @escaping () -> Void) {
+        isDraining = true
+        whenDrained = done
+        for acceptor in acceptors { acceptor.close() }
+        tunnels.drain()
+        for connection in Array(connections.values) { (connection as? InboundTunnel)?.drain() }
+        checkDrained()
+    }
+
+    private func checkDrained() {
+        guard isDraining, connections.isEmpty, let done = whenDrained else { return }
+        whenDrained = nil
+        tunnels.close()
+        stock.close()
+        done()
+    }
+
+    /// Ends everything at once.
+    func stop() {
+        for acceptor in acceptors { acceptor.close() }
+        for connection in Array(connections.values) { connection.abort(.podGone) }
+        for wait in Array(waitingForWorkload.values) { wait.resolve(nil) }
+        tunnels.close()
+        stock.close()
+        let done = whenDrained
+        whenDrained = nil
+        done?()
+    }
+}
+
+/// A connection's wait for the pod's record.
+private final class WorkloadWait: TimerHandler {
+    private unowned let proxy: PodProxy
+    private var body: ((Workload?) -> Void)?
+    var timer: TimerID?
+
+    init(_ proxy: PodProxy, _ body: @escaping (Workload?) -> Void) {
+        self.proxy = proxy
+        self.body = body
+    }
+
+    func timerFired(tag: Int) {
+        timer = nil
+        resolve(nil)
+    }
+
+    func resolve(_ workload: Workload?) {
+        if let timer { proxy.loop.cancel(timer) }
+        timer = nil
+        proxy.finished(self)
+        let body = body
+        self.body = nil
+        body?(workload)
+    }
+}
