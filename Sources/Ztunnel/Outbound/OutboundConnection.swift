@@ -139,7 +139,7 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
     }
 
     func tunnelRequest(_ request: TunnelRequest, opened stream: HBONEStream) {
-        guard case .requesting = stage else { return stream.reset() }
+        guard case .requesting = stage else { return stream.abort(AbortReason.podGone.error) }
         stage = .tunnelled(stream)
     }
 
@@ -175,7 +175,7 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
         case .tunnelled(let stream):
             report?.finish(ConnectionReport.Failure(text: reason.text, flag: .none))
             stage = .over
-            stream.reset()
+            stream.abort(reason.error)
         case .starting, .over: break
         }
         end(ConnectionReport.Failure(text: reason.text, flag: .none))

@@ -93,12 +93,16 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
 
     private func open(_ request: TunnelRequest, on connection: HBONEConnection) {
         guard !request.isOver else { return }
-        request.tunnel = self
-        streams += 1
-        cancelTimer()
-        let stream = connection.open(
-            request.request, replyTimeout: proxy.configuration.responseTimeout, delegate: request)
-        request.opened(stream)
+        do {
+            let stream = try connection.open(
+                request.request, deadline: proxy.configuration.responseTimeout, delegate: request)
+            request.tunnel = self
+            streams += 1
+            cancelTimer()
+            request.opened(stream)
+        } catch {
+            request.fail(TunnelFailure(error))
+        }
     }
 
     // MARK: Preparing
@@ -137,8 +141,8 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
         let descriptor = socket.takeDescriptor()
         do {
             _ = try Sockets.connect(descriptor.raw, to: key.destination, dualStack: dualStack)
-            let connection = try HBONEConnection.client(
-                loop: proxy.loop, descriptor: descriptor, context: context, expectedIdentities: key.expected,
+            let connection = try HBONEConnection.open(
+                descriptor, to: key.destination, on: proxy.loop, context: context, expectedIdentities: key.expected,
                 settings: proxy.configuration.clientSettings, delegate: self)
             cancelTimer()
             state = .open(connection)

@@ -1,5 +1,5 @@
 import Addressing
-import Glibc
+import HBONE
 import LinuxNetwork
 import Mesh
 import Observability
@@ -23,6 +23,9 @@ enum AbortReason {
         case .policyChange: "connection closed due to policy change"
         }
     }
+
+    var flag: TelemetryLabels.ResponseFlag { self == .policyChange ? .denied : .none }
+    var error: HBONEError { HBONEError(.closedLocally, text) }
 }
 
 /// One worker's part of a pod: its hand on the three listeners and on the stock, its tunnels and its connections.

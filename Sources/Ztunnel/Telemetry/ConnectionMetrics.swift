@@ -13,20 +13,20 @@ final class ConnectionMetrics: Sendable {
     init(_ registry: MetricsRegistry) throws {
         let names = TelemetryLabels.names
         opened = try registry.counter(
-            "istio_tcp_connections_opened", help: "The total number of TCP connections opened", labels: names)
+            "istio_tcp_connections_opened", "The total number of TCP connections opened", labels: names)
         closed = try registry.counter(
-            "istio_tcp_connections_closed", help: "The total number of TCP connections closed", labels: names)
+            "istio_tcp_connections_closed", "The total number of TCP connections closed", labels: names)
         received = try registry.counter(
-            "istio_tcp_received_bytes", help: "The size of total bytes received during request in case of a TCP connection",
+            "istio_tcp_received_bytes", "The size of total bytes received during request in case of a TCP connection",
             labels: names)
         sent = try registry.counter(
-            "istio_tcp_sent_bytes", help: "The size of total bytes sent during response in case of a TCP connection",
+            "istio_tcp_sent_bytes", "The size of total bytes sent during response in case of a TCP connection",
             labels: names)
         failed = try registry.counter(
-            "istio_tcp_connections_failed", help: "The total number of TCP connections that failed (unstable)",
+            "istio_tcp_connections_failed", "The total number of TCP connections that failed (unstable)",
             labels: names)
         denied = try registry.counter(
-            "apus_early_denials", help: "Connections refused before anything was known about their peer (unstable)",
+            "apus_early_denials", "Connections refused before anything was known about their peer (unstable)",
             labels: ["direction", "reason"])
     }
 }

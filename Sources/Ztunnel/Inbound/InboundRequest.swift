@@ -1,0 +1,141 @@
+import Addressing
+import HBONE
+import LinuxNetwork
+import Mesh
+import Observability
+
+/// One CONNECT of a peer: checked, allowed or refused, and taken to the application from the client's own address.
+///
+/// The order of the checks and the status of each refusal are Istio's: 400 for what is malformed or not ours, 503 for
+/// what cannot be reached, 401 for what policy refuses. 200 is sent when the application has accepted.
+final class InboundRequest: HBONEStreamDelegate {
+    private unowned let proxy: PodProxy
+    private let stream: HBONEStream
+    private let request: ConnectRequest
+    private let peer: Endpoint
+    private let identity: SPIFFEIdentity
+    private let local: Endpoint
+    private let startedAt: UInt64
+    private let onEnd: (InboundRequest) -> Void
+
+    private var report: ConnectionReport?
+    private var question: AuthorizationRequest?
+    private var dial: Dial?
+    private var isAccepted = false
+    private var isOver = false
+
+    init(
+        _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
+        identity: SPIFFEIdentity, local: Endpoint, onEnd: @escaping (InboundRequest) -> Void
+    ) {
+        self.proxy = proxy
+        self.stream = stream
+        self.request = request
+        self.peer = peer
+        self.identity = identity
+        self.local = local
+        self.onEnd = onEnd
+        startedAt = proxy.loop.now
+    }
+
+    func start() {
+        let state = proxy.services.store.snapshot()
+        guard let workload = proxy.localWorkload(in: state) else {
+            return refuse(InboundRejection(.unknownLocalWorkload, proxy.unknownWorkloadText))
+        }
+        switch state.inboundTarget(
+            authority: request.authority, localWorkload: workload, localAddress: local.address)
+        {
+        case .failure(let rejection): refuse(rejection)
+        case .success(let target): take(to: target, workload, state)
+        }
+    }
+
+    private func take(to target: InboundTarget, _ workload: Workload, _ state: MeshState) {
+        let source = Party(
+            workload: state.workload(at: peer.address), principal: identity,
+            baggage: request.baggage.map(Baggage.init(headerValue:)))
+        let own = Party(workload: workload, principal: workload.identity)
+        let service =
+            target.service
+            ?? state.inboundService(
+                of: workload, port: target.destination.port,
+                forwardedHost: request.forwarded.flatMap(Forwarded.init(headerValue:))?.host)
+        let counters = proxy.worker.counters.counters(
+            .destination, source: source, destination: own, service: service, security: .mutualTLS)
+        let record = AccessRecord(
+            kind: .complete, source: .init(peer, source, mutualTLS: true),
+            destination: .init(local, own, authority: request.authority, service: service, mutualTLS: true),
+            direction: .inbound)
+        report = ConnectionReport(
+            log: proxy.services.accessLog, counters: counters, record: record, startedAt: startedAt)
+
+        let question = AuthorizationRequest(
+            sourceIdentity: identity, sourceAddress: peer.address, destination: target.destination)
+        self.question = question
+        if let denial = state.authorize(question, for: workload).denial {
+            return refuse(InboundRejection(.deniedByPolicy, denial))
+        }
+        guard target.proxyProtocolDestination == nil else {
+            return refuse(
+                InboundRejection(.unresolvable, "the pod wants the PROXY protocol, which is not served yet"))
+        }
+        let spoofed = target.keepsSourceAddress && peer.address != target.dial.address ? peer.address : nil
+        let dial = Dial(loop: proxy.loop, to: target.dial, from: spoofed) { [weak self] in self?.dialed($0, workload) }
+        self.dial = dial
+        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+    }
+
+    private func dialed(_ result: Result<DialedSocket, Dial.Failure>, _ workload: Workload) {
+        dial = nil
+        guard !isOver else { return }
+        switch result {
+        case .failure(let failure): refuse(InboundRejection(.connectFailed, failure.description))
+        case .success(let socket):
+            guard !stream.isEnded else {
+                return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
+            }
+            isAccepted = true
+            stream.accept(headers: [HeaderField("baggage", Baggage(workload).headerValue)], delegate: self)
+            stream.relay(with: socket.take(), meter: report)
+        }
+    }
+
+    func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
+        self.end(end.error.map { ConnectionReport.Failure(text: "\($0)", flag: .none) })
+    }
+
+    // MARK: Refusals and the end
+
+    func recheck(_ workload: Workload, _ state: MeshState) {
+        guard let question, !state.authorize(question, for: workload).isAllowed else { return }
+        abort(.policyChange)
+    }
+
+    func abort(_ reason: AbortReason) {
+        guard !isOver else { return }
+        report?.finish(ConnectionReport.Failure(text: reason.text, flag: reason.flag))
+        dial?.cancel()
+        if isAccepted { stream.abort(reason.error) } else { stream.reject(status: 503) }
+        end(nil)
+    }
+
+    private func refuse(_ rejection: InboundRejection) {
+        stream.reject(status: rejection.status)
+        if report == nil {
+            proxy.denyEarly(
+                .inbound, from: peer, to: local, reason: rejection.code.rawValue, rejection.message)
+        }
+        end(
+            ConnectionReport.Failure(
+                text: rejection.message, flag: rejection.code == .deniedByPolicy ? .denied : .connectFailure))
+    }
+
+    private func end(_ failure: ConnectionReport.Failure?) {
+        guard !isOver else { return }
+        isOver = true
+        report?.finish(failure)
+        report = nil
+        onEnd(self)
+    }
+}

@@ -1,0 +1,116 @@
+import Addressing
+import HBONE
+import LinuxNetwork
+import Mesh
+import Observability
+
+/// A tunnel that a peer opens to the pod: TLS with the pod's certificate, then requests, each a connection of its own.
+final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
+    private unowned let proxy: PodProxy
+    private var descriptor: FileDescriptor?
+    private let peer: Endpoint?
+    private let local: Endpoint?
+    private var connection: HBONEConnection?
+    private var requests: [ObjectIdentifier: InboundRequest] = [:]
+    private var isOver = false
+
+    init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
+        self.proxy = proxy
+        peer = accepted.peer
+        let descriptor = accepted.takeDescriptor()
+        local = Sockets.localEndpoint(descriptor.raw)
+        self.descriptor = consume descriptor
+    }
+
+    func start() {
+        proxy.withLocalWorkload { [self] workload in
+            guard !isOver else { return }
+            guard let workload else { return deny("unknown_workload", proxy.unknownWorkloadText) }
+            proxy.worker.contexts(for: workload.identity) { [self] result in
+                guard !isOver else { return }
+                switch result {
+                case .success(let pair): serve(pair)
+                case .failure(let error):
+                    deny("no_certificate", "no certificate for \(workload.identity): \(error)")
+                }
+            }
+        }
+    }
+
+    private func serve(_ pair: CertificateContexts.Pair) {
+        guard let descriptor = descriptor.take() else { return }
+        do {
+            connection = try HBONEConnection.serve(
+                descriptor, on: proxy.loop, context: pair.server, settings: proxy.configuration.serverSettings,
+                delegate: self)
+            if proxy.isDraining { connection?.drain() }
+        } catch {
+            deny("system", "\(error)")
+        }
+    }
+
+    // MARK: HBONE
+
+    func connection(_ connection: HBONEConnection, received request: ConnectRequest, on stream: HBONEStream) {
+        guard let peer, let local, let identity = connection.peerIdentity else { return stream.reject(status: 400) }
+        let inbound = InboundRequest(
+            proxy, stream, request, peer: peer, identity: identity, local: local
+        ) { [weak self] in
+            self?.requests[ObjectIdentifier($0)] = nil
+        }
+        requests[ObjectIdentifier(inbound)] = inbound
+        inbound.start()
+    }
+
+    func connectionClosed(_ connection: HBONEConnection, error: HBONEError?) {
+        if let error, !isOver { report(error) }
+        over()
+    }
+
+    /// A tunnel that failed without a request is told here; those with requests are told by each of them.
+    private func report(_ error: HBONEError) {
+        switch error.code {
+        case .tls, .handshakeTimedOut, .settingsTimedOut, .protocolError:
+            proxy.denyEarly(.inbound, from: peer, to: local, reason: error.code.description, "\(error)")
+        default: break
+        }
+    }
+
+    // MARK: The end
+
+    func drain() { connection?.drain() }
+
+    func abort(_ reason: AbortReason) {
+        guard !isOver else { return }
+        for request in Array(requests.values) { request.abort(reason) }
+        isOver = true
+        connection?.close()
+        over()
+    }
+
+    func meshChanged(_ change: MeshChange, _ state: MeshState) {
+        guard !requests.isEmpty, let workload = proxy.localWorkload(in: state),
+            change.concernsAuthorization(of: workload)
+        else { return }
+        for request in Array(requests.values) { request.recheck(workload, state) }
+    }
+
+    private func deny(_ reason: String, _ text: String) {
+        proxy.denyEarly(.inbound, from: peer, to: local, reason: reason, text)
+        over()
+    }
+
+    private func over() {
+        isOver = true
+        if let descriptor = descriptor.take() { Sockets.resetOnClose(descriptor.raw) }
+        connection = nil
+        proxy.ended(self)
+    }
+
+    var listing: PodProxy.Listing.Entry? {
+        guard connection != nil, let peer, let local else { return nil }
+        return .init(
+            inbound: true, source: peer.description, originalDestination: nil, actualDestination: local.description,
+            protocol: "HBONE")
+    }
+}
