@@ -112,8 +112,8 @@ enum DocumentReader {
         if let kind = ObjectKind(rawValue: name) {
             if kind.apiVersions.contains(apiVersion) { return kind }
             if kind.apiVersions.contains(where: { group($0) == group(apiVersion) }) {
-                throw document.problem(
-                    "apiVersion", "\(apiVersion) of \(name) is unknown; use \(kind.apiVersions.joined(separator: " or "))")
+                let known = kind.apiVersions.joined(separator: " or ")
+                throw document.problem("apiVersion", "\(apiVersion) of \(name) is unknown; use \(known)")
             }
             if let meant = Suggestion.nearest(to: apiVersion, among: kind.apiVersions) {
                 throw document.problem("apiVersion", "unknown for \(name); did you mean \(meant)?")

@@ -1,0 +1,171 @@
+import Glibc
+
+/// Reads the files of a folder that have changed since the last time. Not recursive; hidden files are passed over.
+struct FolderScanner {
+    /// A file that was written a moment ago may be half a file: it must have rested this long.
+    static let restNanoseconds: Int64 = 30_000_000
+    /// A file that is written without a pause is read in the end as it is.
+    private static let patience = 60
+
+    struct Outcome {
+        var changed: [(name: String, reading: Result<[LocatedObject], DocumentReader.Problems>)] = []
+        var removed: [String] = []
+        /// Files that wait to come to rest: scan again soon.
+        var unsettled = false
+        var folderProblem: ObjectProblem?
+    }
+
+    let path: String
+    private let accepts: @Sendable (String) -> Bool
+    private let label: String
+    private let maximumFiles: Int
+    private var known: [String: Fingerprint] = [:]
+    private var waiting: [String: Int] = [:]
+
+    private struct Fingerprint: Equatable {
+        var device: UInt64
+        var inode: UInt64
+        var size: Int64
+        var modified: Int64
+        var changed: Int64
+
+        init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+            size = Int64(status.st_size)
+            modified = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
+            changed = Int64(status.st_ctim.tv_sec) * 1_000_000_000 + Int64(status.st_ctim.tv_nsec)
+        }
+    }
+
+    /// - Parameters:
+    ///   - label: What to call the folder in problems.
+    ///   - accepts: Which file names count.
+    init(path: String, label: String, maximumFiles: Int, accepts: @escaping @Sendable (String) -> Bool) {
+        self.path = path
+        self.label = label
+        self.maximumFiles = maximumFiles
+        self.accepts = accepts
+    }
+
+    /// - Parameter settle: `false` reads files as they are, however fresh.
+    mutating func scan(settle: Bool) -> Outcome {
+        var outcome = Outcome()
+        let names: [String]
+        switch Self.list(path) {
+        case .failure(let reason):
+            // Not an empty folder, but one that cannot be seen: what is known of it stays.
+            outcome.folderProblem = ObjectProblem(
+                file: label, message: "the folder cannot be read (\(reason.text)); the last good state stays in force")
+            return outcome
+        case .success(let all):
+            names = all.filter(accepts).sorted()
+        }
+        if names.count > maximumFiles {
+            outcome.folderProblem = ObjectProblem(
+                file: label, message: "holds \(names.count) files; only the first \(maximumFiles) are read")
+        }
+        var clock = timespec()
+        clock_gettime(CLOCK_REALTIME, &clock)
+        let now = Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec)
+        var seen: Set<String> = []
+        for name in names.prefix(maximumFiles) {
+            switch look(name, settle: settle ? now : nil) {
+            case .gone: continue
+            case .same: break
+            case .unsettled: outcome.unsettled = true
+            case .changed(let reading): outcome.changed.append((name, reading))
+            }
+            seen.insert(name)
+        }
+        outcome.removed = known.keys.filter { !seen.contains($0) }.sorted()
+        for name in outcome.removed { known[name] = nil }
+        waiting = waiting.filter { seen.contains($0.key) }
+        return outcome
+    }
+
+    private enum Look {
+        case gone
+        case same
+        case unsettled
+        case changed(Result<[LocatedObject], DocumentReader.Problems>)
+    }
+
+    private mutating func look(_ name: String, settle now: Int64?) -> Look {
+        let path = path + "/" + name
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .gone }
+        let before = Fingerprint(status)
+        if known[name] == before { return .same }
+        if let now, (0..<Self.restNanoseconds).contains(now - max(before.modified, before.changed)), mayWait(name) {
+            return .unsettled
+        }
+        // An editor that empties a file before it writes must not take a mesh away.
+        if status.st_size == 0 {
+            known[name] = before
+            return .changed(.failure(.init(name, 0, "is empty; remove the file to remove its objects")))
+        }
+        // Non-blocking, should a pipe have come in the file's place.
+        let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        guard file >= 0 else {
+            known[name] = before
+            return .changed(.failure(.init(name, 0, "cannot be read: \(Reason(errno: errno).text)")))
+        }
+        defer { close(file) }
+        switch Self.read(file, limit: DocumentReader.maximumFileSize) {
+        case .failure(let reason):
+            known[name] = before
+            return .changed(.failure(.init(name, 0, "cannot be read: \(reason.text)")))
+        case .success(let bytes):
+            guard fstat(file, &status) == 0, Fingerprint(status) == before || !mayWait(name) else { return .unsettled }
+            known[name] = before
+            waiting[name] = nil
+            return .changed(DocumentReader.read(bytes, file: name))
+        }
+    }
+
+    private mutating func mayWait(_ name: String) -> Bool {
+        waiting[name, default: 0] += 1
+        return waiting[name, default: 0] <= Self.patience
+    }
+
+    struct Reason: Error {
+        let text: String
+        init(errno code: CInt) { text = String(cString: strerror(code)) }
+    }
+
+    /// At most `limit` bytes and one more, by which too large a file is known.
+    private static func read(_ file: CInt, limit: Int) -> Result<[UInt8], Reason> {
+        var bytes: [UInt8] = []
+        while bytes.count <= limit {
+            let chunk = min(64 << 10, limit + 1 - bytes.count)
+            var failure: CInt = 0
+            let start = bytes.count
+            bytes.append(contentsOf: repeatElement(0, count: chunk))
+            let count = bytes.withUnsafeMutableBytes { buffer -> Int in
+                let count = Glibc.read(file, buffer.baseAddress?.advanced(by: start), chunk)
+                failure = errno
+                return count
+            }
+            bytes.removeLast(chunk - max(0, count))
+            if count == 0 { break }
+            if count < 0 && failure != EINTR { return .failure(Reason(errno: failure)) }
+        }
+        return .success(bytes)
+    }
+
+    private static func list(_ path: String) -> Result<[String], Reason> {
+        guard let directory = opendir(path) else { return .failure(Reason(errno: errno)) }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(directory) else { break }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if !name.hasPrefix(".") { names.append(name) }
+        }
+        return errno == 0 ? .success(names) : .failure(Reason(errno: errno))
+    }
+}
