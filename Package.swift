@@ -7,7 +7,7 @@ import PackageDescription
 let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
 
 /// Programs that must start fast and depend on nothing at run time: linked whole, without Foundation.
-let standalone: [LinkerSetting] = [.unsafeFlags(["-static-executable"])]
+let standalone: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-use-ld=lld"])]
 
 extension Target.Dependency {
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
@@ -149,6 +149,10 @@ let package = Package(
                 "Addressing", "Identity", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcTransport,
                 .protobuf, .logging,
             ], swiftSettings: strict),
+        .testTarget(name: "CNITests", dependencies: ["CNI"], swiftSettings: strict),
+        // Runs the program itself, which lies beside the tests once everything is built.
+        .testTarget(
+            name: "CNIPluginTests", dependencies: ["CLinux", "CNI", "Handover", "LinuxNetwork"], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(

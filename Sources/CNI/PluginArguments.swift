@@ -23,13 +23,16 @@ public struct PluginArguments: Sendable, Hashable {
             }
             // The text was valid UTF-8, and it was cut at ASCII.
             let (key, value) = (String(parts[0]) ?? "", String(parts[1]) ?? "")
-            switch key {
-            case "K8S_POD_NAME": podName = value
-            case "K8S_POD_NAMESPACE": podNamespace = value
-            case "K8S_POD_UID": podUID = value
-            case "K8S_POD_INFRA_CONTAINER_ID": break
-            case "IgnoreUnknown": ignoresUnknown = try Self.boolean(value)
-            default: unknown.append(key)
+            if key.hasSameBytes(as: "K8S_POD_NAME") {
+                podName = value
+            } else if key.hasSameBytes(as: "K8S_POD_NAMESPACE") {
+                podNamespace = value
+            } else if key.hasSameBytes(as: "K8S_POD_UID") {
+                podUID = value
+            } else if key.hasSameBytes(as: "IgnoreUnknown") {
+                ignoresUnknown = try Self.boolean(value)
+            } else if !key.hasSameBytes(as: "K8S_POD_INFRA_CONTAINER_ID") {
+                unknown.append(key)
             }
         }
         if let first = unknown.first, !ignoresUnknown {

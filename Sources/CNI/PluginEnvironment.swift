@@ -47,7 +47,7 @@ extension PluginEnvironment {
     ///
     /// `CNI_PATH` is asked for only where the specification does: this plugin has no delegates.
     func validVerb() throws(CNIError) -> Verb {
-        guard let verb = Verb(rawValue: command) else {
+        guard let verb = Verb.allCases.first(where: { $0.rawValue.hasSameBytes(as: command) }) else {
             throw CNIError(
                 .invalidEnvironment, "unknown CNI_COMMAND: \(FieldPath.printable(command))",
                 details: "known are " + Verb.allCases.map(\.rawValue).joined(separator: ", "))
