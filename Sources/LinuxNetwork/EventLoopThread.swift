@@ -76,7 +76,7 @@ public final class EventLoopThread<State>: Sendable {
 /// One value from one thread to another.
 private final class Handoff<Value: Sendable>: Sendable {
     private let slot = Mutex<Value?>(nil)
-    private let ready = Semaphore()
+    private let ready = ThreadSignal()
 
     @discardableResult
     func put(_ value: Value) -> Bool {
@@ -89,21 +89,11 @@ private final class Handoff<Value: Sendable>: Sendable {
     }
 
     func take() -> Value {
-        ready.wait()
-        return slot.withLock { $0! }
+        while true {
+            ready.wait()
+            if let value = slot.withLock({ $0 }) { return value }
+        }
     }
-}
-
-/// A POSIX semaphore; the memory stays where it is for its life.
-private final class Semaphore: @unchecked Sendable {
-    private let pointer = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-    init() { sem_init(pointer, 0, 0) }
-    deinit {
-        sem_destroy(pointer)
-        pointer.deallocate()
-    }
-    func signal() { sem_post(pointer) }
-    func wait() { while sem_wait(pointer) != 0 && errno == EINTR {} }
 }
 
 /// Starts a joinable thread with a name of at most 15 bytes.

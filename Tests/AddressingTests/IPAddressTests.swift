@@ -23,8 +23,10 @@ struct IPAddressTests {
     @Test(
         "what is no address is refused",
         arguments: [
-            "", ".", "1", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1.2.3.-4", "1.2.3.0x4",
-            ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "12345::", "g::", "::1%eth0",
+            "", ".", "1", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1.2.3.-4",
+            "1.2.3.0x4",
+            ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "12345::", "g::",
+            "::1%eth0",
             "[::1]", "1.2.3.4::", "::1.2.3", "::1.2.3.4.5", "::1.2.3.4:5", "\u{0661}.2.3.4",
         ])
     func refused(text: String) { #expect(IPAddress(text) == nil) }
@@ -61,7 +63,9 @@ struct IPAddressTests {
         for text in ["10.0.0.1:80", "[fd00::1]:15008", "[::]:65535"] {
             #expect(try #require(Endpoint(text)).description == text)
         }
-        for bad in ["10.0.0.1", "10.0.0.1:", "10.0.0.1:65536", "fd00::1:80", "[10.0.0.1]:80", "[fd00::1]80", ":80", "a:80"] {
+        for bad in [
+            "10.0.0.1", "10.0.0.1:", "10.0.0.1:65536", "fd00::1:80", "[10.0.0.1]:80", "[fd00::1]80", ":80", "a:80",
+        ] {
             #expect(Endpoint(bad) == nil, "\(bad)")
         }
     }
@@ -71,7 +75,8 @@ struct IPAddressTests {
         var random = SplitMix(seed: 7)
         let alphabet = Array("0123456789abcdef::..[]/%g")
         for _ in 0..<20_000 {
-            let text = String((0..<Int.random(in: 0...24, using: &random)).map { _ in alphabet.randomElement(using: &random)! })
+            let text = String(
+                (0..<Int.random(in: 0...24, using: &random)).map { _ in alphabet.randomElement(using: &random)! })
             if let address = IPAddress(text) { #expect(IPAddress(address.description) == address) }
             if let block = CIDR(text) { #expect(CIDR(block.description) == block) }
         }

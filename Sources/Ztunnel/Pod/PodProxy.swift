@@ -38,7 +38,10 @@ final class PodProxy {
             let actualDestination: String
             let `protocol`: String
         }
-        var entries: [Entry] = []
+        let name: String
+        let namespace: String
+        let serviceAccount: String
+        var entries: [Entry]
     }
 
     unowned let worker: Worker
@@ -92,7 +95,11 @@ final class PodProxy {
         checkDrained()
     }
 
-    var listing: Listing { Listing(entries: connections.values.compactMap(\.listing)) }
+    var listing: Listing {
+        Listing(
+            name: pod.name, namespace: pod.namespace, serviceAccount: pod.serviceAccount,
+            entries: connections.values.compactMap(\.listing))
+    }
 
     func meshChanged(_ change: MeshChange, _ state: MeshState) {
         if !waitingForWorkload.isEmpty, let workload = localWorkload(in: state) {

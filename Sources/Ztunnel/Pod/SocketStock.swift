@@ -94,7 +94,9 @@ final class SocketStock: EventHandler {
 
     private func refill() {
         do {
-            guard var packet = try pod.stock.receive(limit: StockMessage.maximumSockets), !packet.truncated else { return }
+            guard var packet = try pod.stock.receive(limit: StockMessage.maximumSockets), !packet.truncated else {
+                return
+            }
             let message = try StockMessage(decoding: packet.bytes, descriptors: packet.descriptors.count)
             for family in message.families {
                 guard let descriptor = packet.takeDescriptor() else { return }

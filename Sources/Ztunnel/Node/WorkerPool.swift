@@ -1,0 +1,150 @@
+import LinuxNetwork
+import Mesh
+import Synchronization
+
+/// The workers, as the rest of the process sees them: everything said to them is said to all.
+final class WorkerPool: ServedPods {
+    private let threads: [EventLoopThread<Worker>]
+    private let gauges: PodGauges
+    private let served = Mutex<Set<String>>([])
+    private let onKeeper: @Sendable (Bool) -> Void
+
+    init(
+        count: Int, services: ZtunnelServices, gauges: PodGauges, onKeeper: @escaping @Sendable (Bool) -> Void
+    ) throws {
+        var started: [EventLoopThread<Worker>] = []
+        do {
+            for index in 0..<count {
+                started.append(
+                    try EventLoopThread(name: "ztunnel-\(index)") { Worker(loop: $0, services: services) })
+            }
+        } catch {
+            for thread in started { thread.stop() }
+            throw error
+        }
+        threads = started
+        self.gauges = gauges
+        self.onKeeper = onKeeper
+    }
+
+    // MARK: Pods
+
+    func serve(_ pod: HandedPod) throws {
+        // Each worker answers before the keeper is told yes: from then on connections are accepted by all.
+        let answers = Answers(threads.count)
+        for (index, thread) in threads.enumerated() {
+            let accepted = thread.submit { worker in
+                do throws(SystemError) {
+                    try worker.serve(pod)
+                    answers.put(index, nil)
+                } catch {
+                    answers.put(index, error)
+                }
+            }
+            if !accepted { answers.put(index, SystemError("the worker has ended", code: 0)) }
+        }
+        if let error = answers.wait() {
+            for thread in threads { thread.submit { $0.stop(uid: pod.uid) } }
+            gauges.set(
+                served: served.withLock {
+                    $0.remove(pod.uid)
+                    return $0.count
+                })
+            throw error
+        }
+        let (isNew, count) = served.withLock { ($0.insert(pod.uid).inserted, $0.count) }
+        if isNew { gauges.started() }
+        gauges.set(served: count)
+    }
+
+    func stop(uid: String) {
+        for thread in threads { thread.submit { $0.stop(uid: uid) } }
+        let (was, count) = served.withLock { ($0.remove(uid) != nil, $0.count) }
+        if was { gauges.stopped() }
+        gauges.set(served: count)
+    }
+
+    func stopAll(except named: Set<String>) {
+        let gone = served.withLock { $0.subtracting(named) }
+        for uid in gone { stop(uid: uid) }
+    }
+
+    func keeperConnected(_ connected: Bool) { onKeeper(connected) }
+
+    // MARK: The mesh
+
+    func meshChanged(_ change: MeshChange) {
+        for thread in threads { thread.submit { $0.meshChanged(change) } }
+    }
+
+    func connections() async -> [String: PodProxy.Listing] {
+        var all: [String: PodProxy.Listing] = [:]
+        for thread in threads {
+            let part = await thread.perform { $0.connections() } ?? [:]
+            all.merge(part) { first, second in
+                var both = first
+                both.entries += second.entries
+                return both
+            }
+        }
+        return all
+    }
+
+    // MARK: The end
+
+    /// Stops accepting, says goodbye on every tunnel, and waits for open connections; those left after `limit` are cut.
+    func drain(limit: Duration) async {
+        await withTaskGroup(of: Void.self) { group in
+            for thread in threads {
+                group.addTask {
+                    await withTaskGroup(of: Void.self) { race in
+                        race.addTask { await Self.drain(thread) }
+                        // Cancelled when the drain wins; being cut short is the point of it.
+                        race.addTask { try? await Task.sleep(for: limit) }
+                        _ = await race.next()
+                        thread.submit { $0.stopAll() }
+                        race.cancelAll()
+                    }
+                }
+            }
+        }
+        for thread in threads { thread.stop() }
+    }
+
+    private static func drain(_ thread: EventLoopThread<Worker>) async {
+        await withCheckedContinuation { continuation in
+            let accepted = thread.submit { worker in worker.drain { continuation.resume() } }
+            if !accepted { continuation.resume() }
+        }
+    }
+}
+
+/// One answer from each worker, waited for by a thread that has nothing else to do.
+private final class Answers: Sendable {
+    private struct State {
+        var left: Int
+        var failure: SystemError?
+        var seen: Set<Int> = []
+    }
+    private let state: Mutex<State>
+    private let done = ThreadSignal()
+
+    init(_ count: Int) { state = Mutex(State(left: count)) }
+
+    func put(_ index: Int, _ failure: SystemError?) {
+        let complete = state.withLock { state in
+            guard state.seen.insert(index).inserted else { return false }
+            state.left -= 1
+            if state.failure == nil { state.failure = failure }
+            return state.left == 0
+        }
+        if complete { done.signal() }
+    }
+
+    func wait() -> SystemError? {
+        guard done.wait(seconds: 5) else {
+            return SystemError("a worker did not take the pod over within 5 s", code: 0)
+        }
+        return state.withLock { $0.failure }
+    }
+}

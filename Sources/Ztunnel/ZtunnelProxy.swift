@@ -1,0 +1,130 @@
+import Glibc
+import HBONE
+import Identity
+import LinuxNetwork
+import Logging
+import Mesh
+import Observability
+import Synchronization
+
+/// The data path of a node: pods' connections in, tunnels out, policy between. Where pods, mesh and certificates come
+/// from is given to it.
+public final class ZtunnelProxy: Sendable {
+    public let store: MeshStore
+    public let metrics: MetricsRegistry
+    public let readiness: Readiness
+    private let configuration: ZtunnelConfiguration
+    private let contexts: CertificateContexts
+    private let accessLog: AccessLog
+    private let logger: Logger
+    private let workers: WorkerPool
+    private let zds: ZDSClient
+    private let zdsThread = Mutex<pthread_t?>(nil)
+    private let observation: Mutex<MeshStore.Observation?>
+
+    /// Starts the workers; pods are served from ``start()`` on.
+    public init(
+        _ configuration: ZtunnelConfiguration, store: MeshStore, certificates: any WorkloadCertificateSource,
+        metrics: MetricsRegistry, accessLog: AccessLog, readiness: Readiness, logger: Logger
+    ) throws {
+        self.configuration = configuration
+        self.store = store
+        self.metrics = metrics
+        self.readiness = readiness
+        self.accessLog = accessLog
+        self.logger = logger
+        contexts = CertificateContexts(certificates, logger: logger)
+        let services = ZtunnelServices(
+            configuration: configuration, store: store, contexts: contexts, metrics: try ConnectionMetrics(metrics),
+            accessLog: accessLog, logger: logger)
+        let keeperReady = KeeperReadiness(readiness)
+        workers = try WorkerPool(
+            count: configuration.workers, services: services, gauges: try PodGauges(metrics),
+            onKeeper: { keeperReady.set($0) })
+        zds = try ZDSClient(
+            path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers, logger: logger)
+        observation = Mutex(nil)
+        try metrics.gauge("apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind") {
+            Double(accessLog.dropped)
+        }
+        let local = LocalIdentities(node: configuration.nodeName, contexts: contexts)
+        let observed = store.onChange { [workers] event in
+            local.update(event)
+            workers.meshChanged(event.change)
+        }
+        observation.withLock { $0 = observed }
+    }
+
+    /// Begins to take pods over from the keeper.
+    public func start() throws {
+        let thread = try zds.start()
+        zdsThread.withLock { $0 = thread }
+    }
+
+    /// Stops accepting, lets open connections run on for the drain limit, and ends the workers and the log.
+    public func stop() async {
+        zds.stop()
+        if let thread = zdsThread.withLock({ $0 }) { pthread_join(thread, nil) }
+        observation.withLock { $0 = nil }
+        await workers.drain(limit: configuration.drainLimit)
+        accessLog.close(milliseconds: 1000)
+    }
+
+    /// The config dump's parts that the proxy knows, as JSON.
+    public func configDump(certificates: [CertificateManager.Status], version: String) async throws -> [UInt8] {
+        try ConfigDump(
+            store.snapshot(), certificates: certificates, pods: await workers.connections(), version: version
+        ).json()
+    }
+}
+
+/// Keeps the readiness task of the keeper's snapshot: pending from the start, and again while the keeper is away.
+private final class KeeperReadiness: Sendable {
+    private let readiness: Readiness
+    private let task: Mutex<Readiness.Task?>
+
+    init(_ readiness: Readiness) {
+        self.readiness = readiness
+        task = Mutex(readiness.pending("workload proxy manager"))
+    }
+
+    func set(_ connected: Bool) {
+        task.withLock { task in
+            if connected {
+                task?.done()
+                task = nil
+            } else if task == nil {
+                task = readiness.pending("workload proxy manager")
+            }
+        }
+    }
+}
+
+/// Fetches certificates for the workloads of this node before their first connection, and drops those of identities
+/// that have left.
+private final class LocalIdentities: Sendable {
+    private let node: String
+    private let contexts: CertificateContexts
+    private let known = Mutex<[String: SPIFFEIdentity]>([:])
+
+    init(node: String, contexts: CertificateContexts) {
+        self.node = node
+        self.contexts = contexts
+    }
+
+    func update(_ event: MeshStore.Event) {
+        guard !event.change.workloads.isEmpty else { return }
+        let (come, gone) = known.withLock { known -> (Set<SPIFFEIdentity>, Set<SPIFFEIdentity>) in
+            let before = Set(known.values)
+            for uid in event.change.workloads {
+                let workload = event.state.workload(uid: uid)
+                let speaks = workload.map { $0.tunnelProtocol == .hbone || $0.nativeTunnel } ?? false
+                known[uid] = workload.flatMap { $0.node == node && speaks ? $0.identity : nil }
+            }
+            let after = Set(known.values)
+            return (after.subtracting(before), before.subtracting(after))
+        }
+        for identity in come { contexts.prefetch(identity) }
+        for identity in gone { contexts.forget(identity) }
+    }
+}
