@@ -153,6 +153,7 @@ let package = Package(
         // Runs the program itself, which lies beside the tests once everything is built.
         .testTarget(
             name: "CNIPluginTests", dependencies: ["CLinux", "CNI", "Handover", "LinuxNetwork"], swiftSettings: strict),
+        .testTarget(name: "ObjectSourceTests", dependencies: ["ObjectSource"], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(
