@@ -131,8 +131,8 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "NodeAgent", "Ztunnel", "Controller", "LocalCluster", "Observability", "Identity", "CLinux",
-                .arguments, .lifecycle, .logging,
+                "Addressing", "NodeAgent", "Ztunnel", "Controller", "LocalCluster", "LinuxNetwork", "Mesh", "Discovery",
+                "Observability", "Identity", "ObjectSource", "Redirection", "CLinux", .arguments, .logging,
             ], swiftSettings: strict),
         .executableTarget(
             name: "apus-cni", dependencies: ["CNI", "Handover", "LinuxNetwork"], swiftSettings: strict,
