@@ -8,7 +8,7 @@ public struct HBONEError: Error, Sendable, CustomStringConvertible {
         private enum Kind: String {
             case connectFailed, connectTimedOut, tls, handshakeTimedOut, settingsTimedOut
             case protocolError, peerError, peerUnresponsive, connectionLost, closedLocally, refusedByOwner
-            case tooManyRequests, goingAway, replyTimedOut, refusedByPeer, streamReset, applicationFailed
+            case tooManyRequests, goingAway, replyTimedOut, refusedByPeer, rejected, streamReset, applicationFailed
         }
         private let kind: Kind
         private init(_ kind: Kind) { self.kind = kind }
@@ -43,6 +43,8 @@ public struct HBONEError: Error, Sendable, CustomStringConvertible {
         public static let replyTimedOut = Code(.replyTimedOut)
         /// The peer refused the stream unprocessed (REFUSED_STREAM); it may be tried again.
         public static let refusedByPeer = Code(.refusedByPeer)
+        /// The peer answered the CONNECT with an error; ``HBONEError/status`` has it.
+        public static let rejected = Code(.rejected)
         /// The stream was reset; ``HBONEError/http2Code`` has the reason.
         public static let streamReset = Code(.streamReset)
         /// The application's socket failed; ``HBONEError/systemError`` has the errno.
@@ -59,10 +61,12 @@ public struct HBONEError: Error, Sendable, CustomStringConvertible {
     public let systemError: SystemError?
     /// The HTTP/2 error code (RFC 9113 section 7) sent or received.
     public let http2Code: UInt32?
+    /// The HTTP status of a refusal.
+    public let status: Int?
 
     public init(
         _ code: Code, _ message: String, hint: String? = nil, tlsError: TLSError? = nil,
-        systemError: SystemError? = nil, http2Code: UInt32? = nil
+        systemError: SystemError? = nil, http2Code: UInt32? = nil, status: Int? = nil
     ) {
         self.code = code
         self.message = message
@@ -70,6 +74,7 @@ public struct HBONEError: Error, Sendable, CustomStringConvertible {
         self.tlsError = tlsError
         self.systemError = systemError
         self.http2Code = http2Code
+        self.status = status
     }
 
     public var description: String {
