@@ -167,5 +167,9 @@ let package = Package(
         .testTarget(
             name: "RedirectionTests",
             dependencies: ["Addressing", "LinuxNetwork", "Netlink", "Redirection", "CNftables"], swiftSettings: strict),
+        .testTarget(name: "MeshTests", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
+        .testTarget(
+            name: "ObservabilityTests",
+            dependencies: ["LinuxNetwork", "Observability", .logging, .nioCore, .nioPosix], swiftSettings: strict),
     ]
 )

@@ -19,6 +19,12 @@ final class HTTPConnection: ChannelInboundHandler {
     private var state = State.readingHead
     private var timeouts: [Scheduled<Void>] = []
 
+    /// Whether the one request is complete, or refused: what comes after it is not even decoded.
+    var isAnswering: Bool {
+        if case .answering = state { return true }
+        return false
+    }
+
     /// Whether bytes still count against the limit of the header.
     var isReadingHead: Bool {
         if case .readingHead = state { return true }
@@ -68,18 +74,17 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if error is HTTPParserError, isReadingHead {
-            answer(.text("bad request\n", status: 400), context, isHead: false)
-        } else {
+        guard error is HTTPParserError else {
             context.close(promise: nil)
+            return
         }
+        if !isAnswering { answer(.text("bad request\n", status: 400), context, isHead: false) }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if case ChannelEvent.inputClosed = event {
-            if case .answering = state { return }
-            // No whole request will come any more.
-            context.close(promise: nil)
+            // No whole request will come any more, unless it is there already.
+            if !isAnswering { context.close(promise: nil) }
         } else if event is HeaderTooLarge {
             refuseHeader(context)
         } else {
@@ -159,7 +164,6 @@ final class HTTPHeaderGuard: ChannelInboundHandler {
     private let connection: HTTPConnection
     private let limit: Int
     private var bytes = 0
-    private var refused = false
 
     init(_ connection: HTTPConnection, limit: Int) {
         self.connection = connection
@@ -167,11 +171,10 @@ final class HTTPHeaderGuard: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard !refused else { return }
+        guard !connection.isAnswering else { return }
         bytes += unwrapInboundIn(data).readableBytes
         context.fireChannelRead(data)
         guard connection.isReadingHead, bytes > limit else { return }
-        refused = true
         context.fireUserInboundEventTriggered(HeaderTooLarge())
     }
 }

@@ -1,0 +1,67 @@
+import Addressing
+import Synchronization
+import Testing
+
+@testable import Mesh
+
+@Suite("Mesh store")
+struct MeshStoreTests {
+    @Test("observers hear of each change once, in order, with the state it made")
+    func observers() {
+        let store = MeshStore()
+        let heard = Mutex<[(version: UInt64, change: MeshChange, count: Int)]>([])
+        let observation = store.onChange { event in
+            heard.withLock { $0.append((event.version, event.change, event.state.workloadCount)) }
+        }
+        store.apply([.workload(pod("a", [])), .workload(pod("b", []))])
+        store.apply([.workload(pod("a", []))])
+        store.apply([.remove(pod("a", []).uid)])
+        observation.end()
+        observation.end()
+        store.apply([.workload(pod("c", []))])
+        let events = heard.withLock { $0 }
+        #expect(events.map(\.version) == [1, 2])
+        #expect(events.map(\.count) == [2, 1])
+        #expect(events.map(\.change.workloads.count) == [2, 1])
+        #expect(store.version == 3 && store.snapshot().workloadCount == 2)
+    }
+
+    @Test("readers see whole changes only")
+    func wholeChanges() async {
+        let store = MeshStore()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for round in 0..<200 {
+                    // Both of a round, or neither.
+                    store.apply([
+                        .workload(pod("a", ["10.0.0.\(round % 250)"])), .workload(pod("b", ["10.0.0.\(round % 250)"])),
+                    ])
+                }
+            }
+            for _ in 0..<2 {
+                group.addTask {
+                    for _ in 0..<2000 {
+                        let state = store.snapshot()
+                        let a = state.workload(uid: pod("a", []).uid)
+                        let b = state.workload(uid: pod("b", []).uid)
+                        #expect(a?.addresses == b?.addresses)
+                    }
+                }
+            }
+        }
+        #expect(store.version == 200)
+    }
+
+    @Test("a reader is not kept waiting while a change is being made")
+    func readersDoNotWait() {
+        let store = MeshStore()
+        store.update { state in
+            let change = state.apply(.workload(pod("a", [])))
+            // Inside the change the published state is still the old one, and can be had.
+            #expect(store.snapshot().workloadCount == 0)
+            #expect(store.version == 0)
+            return change
+        }
+        #expect(store.snapshot().workloadCount == 1)
+    }
+}
