@@ -1,0 +1,233 @@
+import GRPCCore
+import GRPCNIOTransportHTTP2
+import IstioAPI
+public import Logging
+public import Mesh
+import Synchronization
+
+/// Keeps a ``MeshStore`` up to date from a control plane, over delta xDS, through every kind of interruption.
+///
+/// What it has learnt stays in force while there is no connection.
+public final class DiscoveryClient: Sendable {
+    /// Why connections ended, for `istio_xds_connection_terminations_total`.
+    public enum Termination: String, Sendable, Hashable, CaseIterable {
+        case connectionError = "ConnectionError"
+        case error = "Error"
+        case reconnect = "Reconnect"
+        case complete = "Complete"
+    }
+
+    /// What is worth counting.
+    public enum Event: Sendable {
+        case connecting
+        case connected
+        case received(typeURL: String, resources: Int, removed: Int, bytes: Int)
+        case refused(typeURL: String, count: Int)
+        case terminated(Termination)
+    }
+
+    private struct State {
+        var exchange = DiscoveryExchange()
+        var isReady = false
+        var isConnected = false
+        var lastError: DiscoveryError?
+        var nextWaiter: UInt64 = 0
+        var waiters: [UInt64: AsyncStream<Void>.Continuation] = [:]
+    }
+
+    private let settings: DiscoverySettings
+    private let connector: DiscoveryConnector
+    private let store: MeshStore
+    private let logger: Logger
+    private let onEvent: @Sendable (Event) -> Void
+    private let state = Mutex(State())
+
+    /// - Throws: ``DiscoveryError`` `configuration` for an address that is none.
+    public init(
+        _ settings: DiscoverySettings, store: MeshStore, logger: Logger,
+        onEvent: @escaping @Sendable (Event) -> Void = { _ in }
+    ) throws(DiscoveryError) {
+        self.settings = settings
+        connector = try DiscoveryConnector(settings)
+        self.store = store
+        self.logger = logger
+        self.onEvent = onEvent
+    }
+
+    /// Every type has been received and taken once, on this or an earlier connection.
+    public var isReady: Bool { state.withLock { $0.isReady } }
+    public var isConnected: Bool { state.withLock { $0.isConnected } }
+    /// Why the last connection failed or ended; `nil` while one works.
+    public var lastError: DiscoveryError? { state.withLock { $0.lastError } }
+
+    /// Returns when ``isReady``; false when that has not come about in time.
+    public func waitUntilReady(timeout: Duration) async -> Bool {
+        let (stream, waiter) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let id = state.withLock { state -> UInt64? in
+            guard !state.isReady else { return nil }
+            state.nextWaiter += 1
+            state.waiters[state.nextWaiter] = waiter
+            return state.nextWaiter
+        }
+        guard let id else { return true }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { for await _ in stream { return } }
+            // Cancelled when the wait is over.
+            group.addTask { try? await ContinuousClock().sleep(for: timeout) }
+            await group.next()
+            group.cancelAll()
+            waiter.finish()
+        }
+        return state.withLock { state in
+            state.waiters[id] = nil
+            return state.isReady
+        }
+    }
+
+    /// Runs until the task is cancelled.
+    public func run() async {
+        var backoff = ReconnectBackoff(minimum: settings.minimumBackoff, maximum: settings.maximumBackoff)
+        var generator = SystemRandomNumberGenerator()
+        while !Task.isCancelled {
+            onEvent(.connecting)
+            let (termination, error, worked) = await connectOnce()
+            state.withLock { state in
+                state.isConnected = false
+                state.lastError = error
+            }
+            if Task.isCancelled { return }
+            onEvent(.terminated(termination))
+            if worked { backoff.reset() }
+            let pause = backoff.next(using: &generator)
+            if termination == .reconnect || termination == .complete {
+                logger.debug("discovery stream ended", metadata: ["reason": "\(error)", "retry_in": "\(pause)"])
+            } else {
+                logger.warning(
+                    "no connection to the control plane",
+                    metadata: [
+                        "address": "\(settings.address)", "reason": "\(error)", "retry_in": "\(pause)",
+                    ])
+            }
+            do {
+                try await ContinuousClock().sleep(for: pause)
+            } catch {
+                return
+            }
+        }
+    }
+
+    /// One connection from its beginning to its end.
+    private func connectOnce() async -> (Termination, DiscoveryError, worked: Bool) {
+        do {
+            let client = try connector.client()
+            let metadata = try connector.metadata()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await client.runConnections() }
+                group.addTask {
+                    defer { client.beginGracefulShutdown() }
+                    try await self.stream(client, metadata)
+                }
+                defer { group.cancelAll() }
+                try await group.next()
+                client.beginGracefulShutdown()
+                try await group.next()
+            }
+            return (
+                .complete, DiscoveryError(.interrupted, "the server ended the stream"), isConnected
+            )
+        } catch let error as DiscoveryError {
+            return (.connectionError, error, isConnected)
+        } catch let error as RPCError {
+            return classify(error, isConnected)
+        } catch {
+            let error = DiscoveryError(
+                .unreachable, "the connection to \(settings.address) failed", cause: "\(error)")
+            return (.connectionError, error, isConnected)
+        }
+    }
+
+    private func classify(_ error: RPCError, _ worked: Bool) -> (Termination, DiscoveryError, worked: Bool) {
+        var cause = error.message
+        if let inner = error.cause { cause += " (\(inner))" }
+        switch error.code {
+        case .unauthenticated, .permissionDenied:
+            let error = DiscoveryError(
+                .refused, "\(settings.address) refused us", cause: cause,
+                hint: "check the token; the server's log says why")
+            return (.error, error, worked)
+        case .unknown, .cancelled, .deadlineExceeded, .unavailable:
+            guard worked else {
+                let error = DiscoveryError(
+                    .unreachable, "\(settings.address) cannot be reached", cause: cause,
+                    hint: "check the address, and the root certificates against the server's")
+                return (.connectionError, error, worked)
+            }
+            return (
+                .reconnect, DiscoveryError(.interrupted, "the stream was interrupted", cause: cause), worked
+            )
+        default:
+            return (.error, DiscoveryError(.refused, "the stream failed: \(error.code)", cause: cause), worked)
+        }
+    }
+
+    private func stream(
+        _ client: GRPCClient<HTTP2ClientTransport.Posix>, _ metadata: Metadata
+    ) async throws {
+        // One reply a response, so as bounded as the responses.
+        let (requests, send) = AsyncStream.makeStream(of: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest.self)
+        defer { send.finish() }
+        for request in state.withLock({ $0.exchange.opening(settings.node) }) { send.yield(request) }
+        var options = CallOptions.defaults
+        options.maxResponseMessageBytes = settings.maximumMessageBytes
+        // A connection that does not come about is an error here, with a back-off of ours.
+        options.waitForReady = false
+        try await Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Client(wrapping: client)
+            .deltaAggregatedResources(metadata: metadata, options: options) { writer in
+                for await request in requests { try await writer.write(request) }
+            } onResponse: { response in
+                for try await message in response.messages {
+                    send.yield(self.take(message))
+                }
+                send.finish()
+            }
+    }
+
+    /// Applies a response and says what to answer.
+    private func take(
+        _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+    ) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
+        let (outcome, isFirst) = state.withLock { state in
+            let isFirst = !state.isConnected
+            state.isConnected = true
+            state.lastError = nil
+            return (state.exchange.receive(response), isFirst)
+        }
+        if isFirst { onEvent(.connected) }
+        onEvent(
+            .received(
+                typeURL: response.typeURL, resources: response.resources.count,
+                removed: response.removedResources.count,
+                bytes: response.resources.reduce(0) { $0 + $1.resource.value.count }))
+        if outcome.unknownType {
+            logger.error("resources of an unknown type", metadata: ["type": "\(response.typeURL.prefix(200))"])
+        }
+        if !outcome.refusals.isEmpty {
+            onEvent(.refused(typeURL: response.typeURL, count: outcome.refusals.count))
+            logger.error(
+                "resources refused",
+                metadata: [
+                    "type": "\(response.typeURL)", "count": "\(outcome.refusals.count)",
+                    "reasons": "\(outcome.refusals.prefix(5).joined(separator: "; ").prefix(1000))",
+                ])
+        }
+        store.apply(outcome.updates)
+        // Only now: whoever is told that the client is ready finds the state in the store.
+        let waiters = state.withLock { state -> [AsyncStream<Void>.Continuation] in
+            guard state.exchange.isReady, !state.isReady else { return [] }
+            state.isReady = true
+            return Array(state.waiters.values)
+        }
+        for waiter in waiters { waiter.yield() }
+        return outcome.reply
+    }
+}
