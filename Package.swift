@@ -159,7 +159,11 @@ let package = Package(
         .testTarget(
             name: "LinuxNetworkTests", dependencies: ["Addressing", "LinuxNetwork", "CLinux"], swiftSettings: strict),
         .testTarget(
-            name: "ZtunnelTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "Ztunnel", "Mesh"],
+            name: "ZtunnelTests",
+            dependencies: [
+                "Addressing", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink", "Observability", "Redirection",
+                "Ztunnel", "apus-sockets",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "NetlinkTests", dependencies: ["Addressing", "LinuxNetwork", "Netlink", "CNftables"],
