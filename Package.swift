@@ -162,7 +162,7 @@ let package = Package(
             name: "ZtunnelTests",
             dependencies: [
                 "Addressing", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink", "Observability", "Redirection",
-                "Ztunnel", "apus-sockets",
+                "Ztunnel",
             ],
             swiftSettings: strict),
         .testTarget(

@@ -24,8 +24,9 @@ public struct Interest: OptionSet, Sendable {
     public static let write = Interest(rawValue: EPOLLOUT.rawValue)
     /// Told once per change instead of as long as it lasts: the handler goes on until EAGAIN.
     public static let edge = Interest(rawValue: EPOLLET.rawValue)
-    /// Of several loops that watch one listener only one is woken.
-    public static let exclusive = Interest(rawValue: EPOLLEXCLUSIVE.rawValue)
+    /// What a listener wants that several loops watch: one of them is woken for each connection. The kernel takes
+    /// nothing else along with it.
+    public static let accept = Interest(rawValue: EPOLLIN.rawValue | EPOLLEXCLUSIVE.rawValue)
     /// Both directions, edge-triggered: what a connection wants.
     public static let connection: Interest = [.read, .write, .edge]
 }

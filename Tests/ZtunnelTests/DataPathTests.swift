@@ -23,12 +23,14 @@ struct DataPathTests {
             if hbone { try node.enrol(server) }
             try await body(node, client, server)
         } catch {
-            Issue.record("\(error)\naccess log:\n\((try? node.log()) ?? "-")")
+            Issue.record("\(error)\n\(node.evidence)")
         }
         await node.end()
     }
 
-    @Test("a request and its answer go through a tunnel, half-close both ways, the client's address kept", arguments: [false, true])
+    @Test(
+        "a request and its answer go through a tunnel, half-close both ways, the client's address kept",
+        arguments: [false, true])
     func tunnel(v6: Bool) async throws {
         try await node { node, client, server in
             let listener = try server.listen(port: 8080)

@@ -121,13 +121,15 @@ final class TestNode {
         keeper = Process()
         keeper.executableURL = Self.products.appendingPathComponent("apus-sockets")
         keeper.arguments = ["--run-dir", directory, "--ztunnel-uid", "0"]
-        keeper.standardError = FileHandle.nullDevice
+        _ = FileManager.default.createFile(atPath: directory + "/keeper.log", contents: nil)
+        keeper.standardError = FileHandle(forWritingAtPath: directory + "/keeper.log")
         try keeper.run()
         try eventually("the keeper listens") {
             guard let socket = try? SeqpacketSocket.connect(path: directory + "/keeper.sock") else { return false }
             agent = consume socket
             return true
         }
+        try agent?.send(KeeperRequest(id: 0, command: .hello(version: KeeperRequest.version)).encoded())
     }
 
     private static var products: URL {
@@ -190,6 +192,12 @@ final class TestNode {
     }
 
     func log() throws -> String { try String(contentsOfFile: directory + "/access.log", encoding: .utf8) }
+    /// What helps to understand a failure.
+    var evidence: String {
+        ["access.log", "keeper.log"].map { name in
+            "\(name):\n" + ((try? String(contentsOfFile: directory + "/" + name, encoding: .utf8)) ?? "-")
+        }.joined(separator: "\n")
+    }
 
     func end() async {
         await proxy?.stop()

@@ -23,7 +23,7 @@ final class AcceptLoop: EventHandler, TimerHandler {
 
     private func watch() throws(SystemError) {
         // Level-triggered: what one turn leaves is told again, and another worker may take it.
-        registration = try loop.register(listener, [.read, .exclusive], self)
+        registration = try loop.register(listener, .accept, self)
     }
 
     func ready(_ events: ReadyEvents) {
