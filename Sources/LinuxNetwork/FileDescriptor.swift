@@ -28,6 +28,14 @@ public struct FileDescriptor: ~Copyable, Sendable {
     public static func open(_ path: String, flags: CInt) throws(SystemError) -> FileDescriptor {
         FileDescriptor(owning: try check("open \(path)") { Glibc.open(path, flags | O_CLOEXEC) })
     }
+
+    /// Opens a path relative to an open folder, close-on-exec; `mode` is for a file that this creates.
+    public static func open(
+        _ path: String, in folder: borrowing FileDescriptor, flags: CInt, mode: mode_t = 0
+    ) throws(SystemError) -> FileDescriptor {
+        let raw = folder.raw
+        return FileDescriptor(owning: try check("open \(path)") { apus_openat(raw, path, flags | O_CLOEXEC, mode) })
+    }
 }
 
 /// Raises the soft limit of open descriptors to the hard one, and the hard one to `wanted` where that is allowed.

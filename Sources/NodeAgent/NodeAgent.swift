@@ -1,1 +1,207 @@
-// placeholder
+import Glibc
+import Handover
+import LinuxNetwork
+import Logging
+import ObjectSource
+import Observability
+import Redirection
+import ServiceLifecycle
+
+/// A node's agent: decides which pods are in the mesh, makes their capture hold, tells the keeper, answers the CNI
+/// plugin, and reports each pod's state. It is no part of the data path: when it ends, all stays as it is, and the
+/// next one takes up where it was.
+public actor NodeAgent: ServiceLifecycle.Service {
+    let configuration: NodeAgentConfiguration
+    let source: any ObjectSource
+    let annotator: any PodAnnotator
+    let backend: any RedirectionBackend
+    let keeper: any PodKeeper
+    let metrics: AgentMetrics
+    let log: Logger
+    let rules: EnrolmentRules
+    let store: PodRecordStore
+    let pool: BlockingPool
+    /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
+    let hostNamespaces: Set<NamespaceID>
+
+    var objects: ObjectSnapshot
+    /// By container ID.
+    var pods: [String: ManagedPod] = [:]
+    /// Pods that are over and that the keeper has not been told about, by container ID.
+    var graves: [String: PodRecord] = [:]
+    /// Which container a namespace belongs to.
+    var claims: [NamespaceID: String] = [:]
+    var isKeeperConnected = false
+    private var vainRequests: Set<String> = []
+    private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
+
+    /// - Parameter keeper: The way to the keeper; the one at the run directory's keeper.sock unless given.
+    /// - Throws: When threads or metrics cannot be made.
+    public init(
+        _ configuration: NodeAgentConfiguration, source: any ObjectSource, annotator: any PodAnnotator,
+        backend: any RedirectionBackend = NftablesBackend(), keeper: (any PodKeeper)? = nil,
+        metrics: MetricsRegistry = MetricsRegistry(), log: Logger = Logger(label: "agent")
+    ) throws {
+        self.configuration = configuration
+        self.source = source
+        self.annotator = annotator
+        self.backend = backend
+        self.metrics = try AgentMetrics(metrics)
+        self.log = log
+        rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
+        store = PodRecordStore(folder: configuration.recordsFolder)
+        pool = try BlockingPool(threads: 4)
+        objects = source.snapshot()
+        var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
+        // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
+        if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
+        hostNamespaces = hosts
+        self.keeper = try keeper ?? KeeperClient(path: configuration.keeperSocket)
+    }
+
+    /// Serves until the task is cancelled or the process is told to end. Pods stay as they are then.
+    public func run() async throws {
+        try await cancelWhenGracefulShutdown { try await self.serve() }
+    }
+
+    private func serve() async throws {
+        try await prepareRunDirectory()
+        let lock = try await RunLock(configuration.lockFile)
+        try await recover()
+        let server = try CNIServer(path: configuration.cniSocket, log: log) { [weak self] call in
+            await self?.answer(call) ?? AgentError(.tryAgain, "the agent is ending").reply
+        }
+        log.info(
+            "the agent is ready",
+            metadata: ["node": "\(configuration.nodeName)", "pods": "\(pods.count)", "socket": "\(configuration.cniSocket)"])
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { for await event in self.keeper.events() { await self.keeperSaid(event) } }
+            group.addTask { for await snapshot in self.source.snapshots() { await self.objectsChanged(snapshot) } }
+            group.addTask { await self.verifyForever() }
+            await group.waitForAll()
+        }
+        server.close()
+        for pod in pods.values {
+            pod.drain?.cancel()
+            pod.reconciliation?.cancel()
+        }
+        (keeper as? KeeperClient)?.close()
+        pool.stop()
+        log.info("the agent has ended; pods stay as they are")
+        withExtendedLifetime(lock) {}
+    }
+
+    private func prepareRunDirectory() async throws {
+        let folder = configuration.runDirectory
+        let store = store
+        try await pool.run {
+            try AtomicFile.makeFolder(folder, mode: 0o711)
+            try store.prepare()
+        }
+    }
+
+    // MARK: Objects
+
+    func objectsChanged(_ snapshot: ObjectSnapshot) {
+        objects = snapshot
+        for pod in pods.values where isOutOfPlace(pod) { scheduleReconciliation(pod) }
+        let vain = Set(rules.vainRequests(in: snapshot))
+        for request in vain.subtracting(vainRequests).sorted() {
+            log.warning(
+                "asks to be in the mesh, in a namespace that is never enrolled",
+                metadata: ["object": "\(request)", "label": "\(EnrolmentRules.modeLabel)"])
+        }
+        vainRequests = vain
+    }
+
+    /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
+    func object(of record: PodRecord) -> Pod? {
+        let name = ObjectName(namespace: record.podNamespace, name: record.podName)
+        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID) else { return nil }
+        return pod
+    }
+
+    static func mayBe(_ pod: Pod, uid: String) -> Bool {
+        uid.isEmpty || pod.metadata.uid.isEmpty || pod.metadata.uid == uid
+    }
+
+    func decide(_ pod: Pod) -> EnrolmentDecision {
+        rules.decide(pod, namespaceLabels: objects.namespaces[pod.metadata.namespace]?.metadata.labels ?? [:])
+    }
+
+    /// What to do with a pod in the agent's care. `nil` while nothing is known of it: then all stays as it is.
+    func decision(for pod: ManagedPod) -> EnrolmentDecision? { object(of: pod.record).map(decide) }
+
+    // MARK: One thing at a time
+
+    /// Runs `body` when nobody else is at work under this key. First come, first served.
+    func exclusively<Value>(_ key: String, _ body: () async throws -> Value) async rethrows -> Value {
+        if turns[key] == nil {
+            turns[key] = []
+        } else {
+            await withCheckedContinuation { turns[key]?.append($0) }
+        }
+        defer {
+            if turns[key]?.isEmpty == false {
+                turns[key]?.removeFirst().resume()
+            } else {
+                turns[key] = nil
+            }
+        }
+        return try await body()
+    }
+
+    // MARK: What others may know
+
+    /// All pods in the agent's care, by name.
+    public func managedPods() -> [AgentPod] {
+        pods.values.map { pod in
+            let phase: AgentPod.Phase =
+                switch pod.record.phase {
+                case .attached, .gone: .attached
+                case .capturing: .capturing
+                case .leaving: .leaving
+                }
+            let reported: String? =
+                switch pod.reported {
+                case .enabled: MeshLabel.redirectionEnabled
+                case .pending: MeshLabel.redirectionPending
+                case .absent, nil: nil
+                }
+            return AgentPod(
+                containerID: pod.record.containerID, name: pod.name, uid: pod.record.uid, phase: phase,
+                isProven: pod.isProven, keeperState: pod.keeperState, reported: reported)
+        }.sorted { ($0.name, $0.containerID) < ($1.name, $1.containerID) }
+    }
+
+    func updateGauges() {
+        var counts = ["attached": 0, "pending": 0, "enabled": 0, "leaving": 0]
+        for pod in pods.values {
+            switch pod.record.phase {
+            case .attached, .gone: counts["attached", default: 0] += 1
+            case .leaving: counts["leaving", default: 0] += 1
+            case .capturing: counts[pod.reported == .enabled ? "enabled" : "pending", default: 0] += 1
+            }
+        }
+        for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
+    }
+}
+
+/// Keeps a second agent out of the run directory. An old one that is about to end gets a moment.
+private final class RunLock: Sendable {
+    private let file: FileDescriptor
+
+    init(_ path: String) async throws {
+        let raw = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard raw >= 0 else { throw AgentError(.file, "cannot open \(path)", cause: String(cString: strerror(errno))) }
+        file = FileDescriptor(owning: raw)
+        for _ in 0..<100 {
+            if flock(raw, LOCK_EX | LOCK_NB) == 0 { return }
+            guard errno == EWOULDBLOCK || errno == EINTR else { break }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        throw AgentError(
+            .file, "another agent is at work here", cause: "\(path) is locked",
+            hint: "one agent a run directory; end the other one first")
+    }
+}

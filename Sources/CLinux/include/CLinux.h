@@ -27,6 +27,7 @@ int apus_pipe2(int fds[2], int flags);
 ssize_t apus_splice(int in, int out, size_t length, unsigned int flags);
 int apus_pidfd_open(pid_t pid);
 int apus_pidfd_send_signal(int pidfd, int signal);
+int apus_openat(int folder, const char *path, int flags, mode_t mode);
 int apus_openat2_in_root(int root, const char *path, uint64_t flags);
 int apus_ioctl_int(int fd, unsigned long request, int *value);
 int apus_fcntl(int fd, int command, int argument);

@@ -1,0 +1,90 @@
+import ObjectSource
+
+/// Whether a pod belongs in the mesh, and why.
+public enum EnrolmentDecision: Hashable, Sendable {
+    case enrol
+    case stayOut(Reason)
+
+    public enum Reason: String, Hashable, Sendable {
+        /// Neither the pod nor its namespace asks for it.
+        case notLabelled
+        /// The pod's own label says `none`.
+        case podOptsOut
+        /// The pod uses the node's network.
+        case hostNetwork
+        /// The pod has a sidecar.
+        case sidecar
+        /// The namespace is on the list of those that are never enrolled.
+        case exemptNamespace
+        /// All containers have ended.
+        case finished
+    }
+}
+
+/// Who is enrolled: Istio's rules for ambient mode, as a pure function of labels and annotations.
+public struct EnrolmentRules: Hashable, Sendable {
+    /// Namespaces that are never enrolled, whatever their labels.
+    public var exemptNamespaces: Set<String>
+
+    public init(exemptNamespaces: Set<String> = ["kube-system", "istio-system"]) {
+        self.exemptNamespaces = exemptNamespaces
+    }
+
+    static let modeLabel = MeshLabel.dataplaneMode
+    static let ambient = "ambient"
+    static let sidecarAnnotation = "sidecar.istio.io/status"
+
+    public func decide(_ pod: Pod, namespaceLabels: [String: String]) -> EnrolmentDecision {
+        if exemptNamespaces.contains(pod.metadata.namespace) { return .stayOut(.exemptNamespace) }
+        if pod.spec.hostNetwork { return .stayOut(.hostNetwork) }
+        if pod.metadata.annotations[Self.sidecarAnnotation] != nil { return .stayOut(.sidecar) }
+        if pod.status.phase?.isTerminal == true { return .stayOut(.finished) }
+        let own = pod.metadata.labels[Self.modeLabel]
+        if own == Self.ambient { return .enrol }
+        if own == "none" { return .stayOut(.podOptsOut) }
+        return namespaceLabels[Self.modeLabel] == Self.ambient ? .enrol : .stayOut(.notLabelled)
+    }
+
+    /// What asks for enrolment in an exempt namespace, in vain: `namespace x` and `pod x/y`, sorted.
+    public func vainRequests(in snapshot: ObjectSnapshot) -> [String] {
+        var found: [String] = []
+        for name in exemptNamespaces
+        where snapshot.namespaces[name]?.metadata.labels[Self.modeLabel] == Self.ambient {
+            found.append("namespace \(name)")
+        }
+        for pod in snapshot.pods.values
+        where exemptNamespaces.contains(pod.metadata.namespace)
+            && pod.metadata.labels[Self.modeLabel] == Self.ambient
+        {
+            found.append("pod \(pod.name)")
+        }
+        return found.sorted()
+    }
+}
+
+/// What a pod's annotations change about its capture.
+struct CaptureOverrides: Hashable, Sendable {
+    var bypassesInbound = false
+    /// Annotations whose value means nothing; the default holds in their place.
+    var invalid: [String] = []
+
+    static let bypassInbound = "ambient.istio.io/bypass-inbound-capture"
+
+    init(_ annotations: [String: String]) {
+        guard let text = annotations[Self.bypassInbound] else { return }
+        if let value = Self.boolean(text) {
+            bypassesInbound = value
+        } else {
+            invalid.append("\(Self.bypassInbound): \"\(text)\" is neither true nor false")
+        }
+    }
+
+    /// The spellings that Istio takes.
+    private static func boolean(_ text: String) -> Bool? {
+        switch text {
+        case "1", "t", "T", "true", "TRUE", "True": true
+        case "0", "f", "F", "false", "FALSE", "False": false
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,305 @@
+import Handover
+import LinuxNetwork
+import ObjectSource
+import Redirection
+
+/// Comparing what is with what should be, and making up the difference.
+extension NodeAgent {
+    // MARK: Recovery
+
+    /// Takes up what an agent before this one has left, without touching it: every pod whose namespace is still there
+    /// is in our care again, and is proven as soon as the keeper answers.
+    func recover() async throws {
+        let store = store
+        let (records, unreadable) = try await pool.run { try store.load() }
+        for name in unreadable {
+            log.warning("a pod's record cannot be read and is passed over", metadata: ["file": "\(name)"])
+        }
+        for record in records {
+            if record.phase == .gone {
+                graves[record.containerID] = record
+                continue
+            }
+            do {
+                let namespace = try await pool.run {
+                    SharedNamespace(try NetworkNamespace(path: record.netnsPath))
+                }
+                guard namespace.id == record.namespaceID else {
+                    throw AgentError(.invalidNamespace, "\(record.netnsPath) is another namespace now")
+                }
+                guard !hostNamespaces.contains(namespace.id), claims[namespace.id] == nil else {
+                    throw AgentError(.invalidNamespace, "\(record.netnsPath) is the node's or another pod's")
+                }
+                let pod = ManagedPod(record, namespace)
+                // What an agent has proven holds until the kernel says otherwise; what it has reported stands.
+                pod.isProven = record.phase == .capturing
+                pod.reported = reportedState(of: record)
+                pod.unservedSince = ContinuousClock.now
+                pods[record.containerID] = pod
+                claims[namespace.id] = record.containerID
+            } catch {
+                log.info(
+                    "a pod of an earlier agent is gone",
+                    metadata: ["pod": "\(record.podNamespace)/\(record.podName)", "reason": "\(AgentError(error))"])
+                var gone = record
+                gone.phase = .gone
+                graves[record.containerID] = gone
+            }
+        }
+        for pod in pods.values {
+            if pod.record.phase == .leaving { startDrain(pod) }
+            scheduleReconciliation(pod)
+        }
+        updateGauges()
+    }
+
+    private func reportedState(of record: PodRecord) -> ManagedPod.Report? {
+        guard let object = object(of: record) else { return nil }
+        return switch object.metadata.annotations[MeshLabel.redirection] {
+        case nil: .absent
+        case MeshLabel.redirectionEnabled: .enabled
+        default: .pending
+        }
+    }
+
+    // MARK: One pod
+
+    /// Whether the objects say something else than what is. Cheap, because every change of any object asks it of every
+    /// pod; proofs have their own times.
+    func isOutOfPlace(_ pod: ManagedPod) -> Bool {
+        guard let object = object(of: pod.record) else { return false }
+        switch (decide(object), pod.record.phase) {
+        case (.enrol, .capturing):
+            return pod.record.plan.capturesInbound == CaptureOverrides(object.metadata.annotations).bypassesInbound
+        case (.enrol, _), (.stayOut, .capturing): return true
+        case (.stayOut, _): return false
+        }
+    }
+
+    /// Brings a pod to where it should be, soon; again when asked again meanwhile.
+    func scheduleReconciliation(_ pod: ManagedPod) {
+        pod.needsReconciliation = true
+        guard pod.reconciliation == nil else { return }
+        let id = pod.record.containerID
+        pod.reconciliation = Task {
+            var backoff = Backoff(shortest: .milliseconds(100), longest: .seconds(10))
+            while !Task.isCancelled, self.beginsReconciliation(of: id) {
+                do {
+                    try await self.exclusively(id) { try await self.reconcile(id) }
+                } catch {
+                    self.reconciliationFailed(id, error)
+                    // Ends early when the agent or the pod ends; the loop sees it.
+                    try? await Task.sleep(for: backoff.next())
+                }
+            }
+            self.updateGauges()
+        }
+    }
+
+    /// - Returns: Whether there is something to do; otherwise the task ends, and the next request starts another.
+    private func beginsReconciliation(of id: String) -> Bool {
+        guard let pod = pods[id] else { return false }
+        if pod.needsReconciliation {
+            pod.needsReconciliation = false
+            return true
+        }
+        pod.reconciliation = nil
+        return false
+    }
+
+    private func reconciliationFailed(_ id: String, _ error: any Error) {
+        metrics.failures.with([]).increment()
+        // While the keeper is away nothing can succeed, and its return wakes everybody.
+        guard let pod = pods[id], isKeeperConnected else { return }
+        pod.needsReconciliation = true
+        log.warning(
+            "a pod is not where it should be yet", metadata: ["pod": "\(pod.name)", "error": "\(AgentError(error))"])
+    }
+
+    private func reconcile(_ id: String) async throws {
+        guard let pod = pods[id] else { return }
+        guard let object = object(of: pod.record) else { return try await prove(pod) }
+        switch (decide(object), pod.record.phase) {
+        case (.enrol, .attached), (.enrol, .leaving):
+            try await enrol(pod, object)
+        case (.enrol, .capturing):
+            if isOutOfPlace(pod) { try await enrol(pod, object) } else { try await prove(pod) }
+        case (.stayOut(let reason), .capturing):
+            log.info("a pod no longer belongs in the mesh", metadata: ["pod": "\(pod.name)", "reason": "\(reason)"])
+            try await beginLeaving(pod)
+        case (.stayOut, .attached), (.stayOut, .leaving), (_, .gone):
+            await report(pod)
+        }
+    }
+
+    // MARK: Proof and repair
+
+    func drift(of pod: ManagedPod) async throws -> [Drift] {
+        let (backend, record, namespace) = (backend, pod.record, pod.namespace)
+        let phase: RedirectionPhase = record.phase == .leaving ? .leaving : .capturing
+        return try await pool.run { try backend.verify(record.plan, phase, in: namespace.value) }
+    }
+
+    /// Reads a captured pod's state back and repairs what differs.
+    func prove(_ pod: ManagedPod) async throws {
+        guard pod.record.phase == .capturing else { return }
+        do {
+            let found = try await drift(of: pod)
+            if !found.isEmpty || pod.keeperState == nil {
+                if !found.isEmpty {
+                    pod.isProven = false
+                    log.warning(
+                        "capture is not as it should be; repairing it",
+                        metadata: [
+                            "pod": "\(pod.name)", "found": "\(found.map(\.description).joined(separator: "; "))",
+                        ])
+                }
+                try await repair(pod)
+                for drift in found { metrics.repairs.with([drift.reason]).increment() }
+            }
+            pod.isProven = true
+        } catch {
+            await report(pod)
+            throw error
+        }
+        await report(pod)
+    }
+
+    /// Sockets first, so that rules lead to somebody. But when the keeper cannot be asked the rules come back all the
+    /// same: traffic that is refused is better than traffic that goes past the mesh.
+    private func repair(_ pod: ManagedPod) async throws {
+        do {
+            try await makeHold(pod)
+        } catch {
+            let (backend, plan, namespace) = (backend, pod.record.plan, pod.namespace)
+            try await pool.run { try backend.apply(plan, in: namespace.value) }
+            throw error
+        }
+    }
+
+    /// Proves every pod now and then, however quiet it is.
+    func verifyForever() async {
+        while !Task.isCancelled {
+            let pause = configuration.verifyInterval * Double.random(in: 0.9...1.1)
+            do { try await Task.sleep(for: pause) } catch { return }
+            if isKeeperConnected { await compareWithKeeper() }
+            for pod in pods.values { scheduleReconciliation(pod) }
+        }
+    }
+
+    // MARK: The keeper
+
+    func keeperSaid(_ event: KeeperEvent) async {
+        switch event {
+        case .connected:
+            isKeeperConnected = true
+            metrics.keeperConnected.with([]).set(1)
+            log.info("the keeper is there")
+            // Those that wait to try again need wait no longer.
+            for pod in pods.values {
+                pod.reconciliation?.cancel()
+                pod.reconciliation = nil
+            }
+            await compareWithKeeper()
+            for pod in pods.values where isOutOfPlace(pod) { scheduleReconciliation(pod) }
+        case .disconnected(let reason):
+            isKeeperConnected = false
+            metrics.keeperConnected.with([]).set(0)
+            log.warning("the keeper is away; connecting again", metadata: ["reason": "\(reason)"])
+            for pod in pods.values where pod.isInMesh { setKeeperState(pod, nil) }
+        case .podStatus(let status):
+            guard
+                let pod = pods.values.first(where: {
+                    $0.record.uid == status.uid && $0.namespace.id.inode == status.netnsInode && $0.isInMesh
+                })
+            else { return }
+            setKeeperState(pod, status.state)
+            if status.state == .failed {
+                log.warning("ztunnel refuses a pod", metadata: ["pod": "\(pod.name)", "error": "\(status.error)"])
+            }
+            await report(pod)
+        }
+    }
+
+    /// Holds the keeper's list against ours. Pods it should have and has not are added by their reconciliation.
+    private func compareWithKeeper() async {
+        let listed: [KeeperPodStatus]
+        do {
+            listed = try await keeper.list()
+        } catch {
+            log.warning("the keeper's list cannot be read", metadata: ["error": "\(error)"])
+            return
+        }
+        for id in graves.keys.sorted() { await settle(id) }
+        var kept: [String: KeeperPodStatus] = [:]
+        for status in listed { kept[status.uid] = status }
+        for pod in pods.values where pod.isInMesh {
+            let status = kept.removeValue(forKey: pod.record.uid)
+            setKeeperState(pod, status?.netnsInode == pod.namespace.id.inode ? status?.state : nil)
+            scheduleReconciliation(pod)
+        }
+        // Somebody else's, or of an agent whose records are lost: cutting their traffic would be worse than keeping
+        // their sockets.
+        for status in kept.values where !graves.values.contains(where: { $0.uid == status.uid }) {
+            log.warning(
+                "the keeper has a pod that the agent does not know",
+                metadata: ["uid": "\(status.uid)", "pod": "\(status.namespace)/\(status.name)"])
+        }
+    }
+
+    // MARK: Status
+
+    func setKeeperState(_ pod: ManagedPod, _ state: KeeperPodStatus.State?) {
+        pod.keeperState = state
+        guard state != .served else {
+            pod.unservedSince = nil
+            return
+        }
+        guard pod.unservedSince == nil else { return }
+        pod.unservedSince = ContinuousClock.now
+        let id = pod.record.containerID
+        let grace = configuration.pendingGrace
+        Task { [weak self] in
+            // What is left of the agent by then looks at the state as it is by then.
+            try? await Task.sleep(for: grace)
+            await self?.graceIsOver(id)
+        }
+    }
+
+    private func graceIsOver(_ id: String) async {
+        if let pod = pods[id] { await report(pod) }
+    }
+
+    private func wantedReport(_ pod: ManagedPod) -> ManagedPod.Report {
+        guard pod.record.phase == .capturing else { return .absent }
+        guard pod.isProven, pod.keeperState != .failed else { return .pending }
+        if pod.keeperState == .served { return .enabled }
+        let since = pod.unservedSince ?? ContinuousClock.now
+        let isRestart = pod.reported == .enabled && ContinuousClock.now - since < configuration.pendingGrace
+        return isRestart ? .enabled : .pending
+    }
+
+    /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again with
+    /// the next proof.
+    func report(_ pod: ManagedPod) async {
+        await exclusively("report of \(pod.name)") {
+            let wanted = self.wantedReport(pod)
+            guard pod.reported != wanted else { return }
+            var annotations: [String: String] = [:]
+            switch wanted {
+            case .absent: break
+            case .pending: annotations[MeshLabel.redirection] = MeshLabel.redirectionPending
+            case .enabled: annotations[MeshLabel.redirection] = MeshLabel.redirectionEnabled
+            }
+            do {
+                try await self.annotator.annotate(pod.reference, with: annotations)
+                pod.reported = wanted
+            } catch {
+                pod.reported = nil
+                self.log.warning(
+                    "a pod's status cannot be written", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
+            }
+        }
+        updateGauges()
+    }
+}

@@ -1,0 +1,71 @@
+import CNI
+import Glibc
+import LinuxNetwork
+
+/// One small file a pod under `<run-dir>/pods/`, so that the next agent finds what this one has done. Blocks.
+struct PodRecordStore: Sendable {
+    let folder: String
+
+    func prepare() throws(AgentError) {
+        do throws(SystemError) {
+            try AtomicFile.makeFolder(folder, mode: 0o700)
+        } catch {
+            throw AgentError(.file, "cannot make the folder of pod records", cause: error.description)
+        }
+    }
+
+    func write(_ record: PodRecord) throws(AgentError) {
+        do throws(SystemError) {
+            try AtomicFile.write(record.json.bytes, to: "\(folder)/\(record.containerID)", mode: 0o600)
+        } catch {
+            throw AgentError(
+                .file, "cannot write the record of \(record.podNamespace)/\(record.podName)", cause: error.description)
+        }
+    }
+
+    func remove(_ containerID: String) throws(AgentError) {
+        guard unlink("\(folder)/\(containerID)") == 0 || errno == ENOENT else {
+            throw AgentError(
+                .file, "cannot remove the record of container \(containerID)", cause: String(cString: strerror(errno)))
+        }
+    }
+
+    /// All records that can be read, and the names of files that hold none.
+    func load() throws(AgentError) -> (records: [PodRecord], unreadable: [String]) {
+        var records: [PodRecord] = []
+        var unreadable: [String] = []
+        for name in try names() {
+            // What a crash left half written.
+            if name.hasPrefix(".") {
+                unlink("\(folder)/\(name)")
+                continue
+            }
+            do {
+                guard let bytes = try AtomicFile.read("\(folder)/\(name)") else { continue }
+                guard let record = PodRecord(json: try JSONReader.read(bytes)), record.containerID == name else {
+                    unreadable.append(name)
+                    continue
+                }
+                records.append(record)
+            } catch {
+                unreadable.append("\(name): \(error)")
+            }
+        }
+        return (records.sorted { $0.containerID < $1.containerID }, unreadable.sorted())
+    }
+
+    private func names() throws(AgentError) -> [String] {
+        guard let directory = opendir(folder) else {
+            throw AgentError(.file, "cannot read \(folder)", cause: String(cString: strerror(errno)))
+        }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
+    }
+}
