@@ -1,4 +1,6 @@
 import Addressing
+import Discovery
+import Identity
 
 /// Everything an operator can set on ztunnel. The names are Istio's environment variables where those exist.
 public struct ZtunnelConfiguration: Sendable {
@@ -62,4 +64,22 @@ public struct ZtunnelConfiguration: Sendable {
     public var readinessAddress = Endpoint(.anyV4, 15021)
 
     public init() {}
+}
+
+extension ZtunnelConfiguration {
+    /// Where the mesh is learnt from.
+    public var discovery: DiscoverySettings {
+        DiscoverySettings(
+            address: xdsAddress, serverName: xdsServerName, roots: .file(xdsRootFile), token: .file(tokenFile),
+            clusterID: clusterID,
+            node: DiscoveryNode(
+                nodeName: nodeName, podName: podName, podNamespace: podNamespace, instanceAddress: instanceAddress))
+    }
+
+    /// Where certificates come from.
+    public var certificateService: CertificateServiceSettings {
+        CertificateServiceSettings(
+            address: caAddress, rootFile: caRootFile, tokenFile: tokenFile, serverName: caServerName,
+            clusterID: clusterID)
+    }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Discovery
 import Foundation
 import Glibc
 import Identity
@@ -65,14 +66,10 @@ struct ZtunnelCommand: AsyncParsableCommand {
             settings: MeshSettings(
                 network: settings.network, localNode: settings.nodeName.isEmpty ? nil : settings.nodeName,
                 unknownPolicies: .deny))
-        var authority = CertificateServiceSettings(
-            address: settings.caAddress, rootFile: settings.caRootFile, tokenFile: settings.tokenFile,
-            serverName: settings.caServerName, clusterID: settings.clusterID)
-        authority.deadline = .seconds(10)
         var certificateSettings = CertificateManager.Settings()
         certificateSettings.validity = settings.certificateLifetime
         let certificates = CertificateManager(
-            client: try IstioCertificateClient(authority), settings: certificateSettings,
+            client: try IstioCertificateClient(settings.certificateService), settings: certificateSettings,
             logger: Logger(label: "certificates"))
         let accessLog = try AccessLog(
             sink: settings.accessLogFile.map { .file($0) } ?? .standardOutput, format: format)
@@ -84,6 +81,16 @@ struct ZtunnelCommand: AsyncParsableCommand {
         let admin = try await AdminServers.start(
             settings, proxy: proxy, logs: logs, version: Version.text, certificates: { certificates.statuses },
             quit: { continuation.yield(SIGTERM) })
+        let counts = try ProcessMetrics(metrics, version: Version.text)
+        let discovery = try DiscoveryClient(
+            settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) })
+        let synced = readiness.pending("state manager")
+        let running = Task {
+            async let ready: Void = Self.untilReady(discovery, synced)
+            await discovery.run()
+            await ready
+        }
+        defer { running.cancel() }
         try proxy.start()
         logger.info("ztunnel is running", metadata: ["version": "\(Version.text)", "workers": "\(settings.workers)"])
         loop: for await signal in signals {
@@ -96,5 +103,11 @@ struct ZtunnelCommand: AsyncParsableCommand {
         certificates.shutDown()
         await admin.close()
         withExtendedLifetime(sources) {}
+    }
+
+    private static func untilReady(_ discovery: DiscoveryClient, _ task: Readiness.Task) async {
+        while !Task.isCancelled {
+            if await discovery.waitUntilReady(timeout: .seconds(60)) { return task.done() }
+        }
     }
 }
