@@ -161,8 +161,8 @@ let package = Package(
         .testTarget(
             name: "ZtunnelTests",
             dependencies: [
-                "Addressing", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink", "Observability", "Redirection",
-                "Ztunnel",
+                "Addressing", "HBONE", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink", "Observability",
+                "Redirection", "TLSEngine", "Ztunnel",
             ],
             swiftSettings: strict),
         .testTarget(

@@ -146,6 +146,25 @@ final class TestNode {
         return pod
     }
 
+    func certificate(of pod: TestPod) -> WorkloadCertificate? {
+        certificates.first { $0.identity == pod.identity }
+    }
+
+    /// Someone with a certificate of an authority that nobody here trusts, who trusts us.
+    func stranger(trustDomain: String, trusting own: WorkloadCertificate) async throws -> WorkloadCertificate {
+        let folder = directory + "/stranger-\(trustDomain)"
+        try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        let other = try EmbeddedCA(directory: folder, trustDomain: trustDomain, now: Date())
+        let identity = SPIFFEIdentity(trustDomain: trustDomain, namespace: "shop", serviceAccount: "outsider")
+        let request = try CertificateSigningRequestMaker.make(for: identity)
+        let chain = try other.sign(csrPEM: request.csrPEM, for: identity, validity: .seconds(3600), now: Date())
+        let issued = try await chain.certificate(for: identity, key: request.key, at: Date())
+        return WorkloadCertificate(
+            identity: identity, chainDER: issued.chainDER, privateKeyDER: issued.privateKeyDER, rootsDER: own.rootsDER,
+            notBefore: issued.notBefore, notAfter: issued.notAfter, serialNumber: issued.serialNumber)
+    }
+
     /// The pod's record, as a controller would send it.
     func workload(_ pod: TestPod, hbone: Bool = true, policies: [String] = []) -> Workload {
         Workload(
