@@ -107,7 +107,7 @@ let package = Package(
         .target(
             name: "NodeAgent",
             dependencies: [
-                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "Redirection", "ObjectSource",
+                "Addressing", "CLinux", "CNI", "Handover", "LinuxNetwork", "Netlink", "Redirection", "ObjectSource",
                 "Observability", .logging, .lifecycle,
             ], swiftSettings: strict),
         .target(

@@ -25,6 +25,9 @@ int apus_pipe2(int fds[2], int flags) { return pipe2(fds, flags); }
 ssize_t apus_splice(int in, int out, size_t length, unsigned int flags) {
     return splice(in, NULL, out, NULL, length, flags);
 }
+int apus_spawn_close_from(posix_spawn_file_actions_t *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
 int apus_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 int apus_pidfd_send_signal(int pidfd, int signal) {
     return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);

@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@ int apus_unshare(int flags);
 int apus_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 int apus_pipe2(int fds[2], int flags);
 ssize_t apus_splice(int in, int out, size_t length, unsigned int flags);
+int apus_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
 int apus_pidfd_open(pid_t pid);
 int apus_pidfd_send_signal(int pidfd, int signal);
 int apus_openat(int folder, const char *path, int flags, mode_t mode);
