@@ -74,7 +74,9 @@ struct AuthorizationMatcher {
             field(match.serviceAccounts, match.notServiceAccounts) { test($0) },
             field(match.sourceAddresses, match.notSourceAddresses) { test($0, request.sourceAddress) },
             field(match.destinationAddresses, match.notDestinationAddresses) { test($0, request.destination.address) },
-            field(match.destinationPorts, match.notDestinationPorts) { Ternary($0 == UInt32(request.destination.port)) },
+            field(match.destinationPorts, match.notDestinationPorts) {
+                Ternary($0 == UInt32(request.destination.port))
+            },
         ]) { $0 }
     }
 

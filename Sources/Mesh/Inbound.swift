@@ -161,7 +161,9 @@ extension MeshState {
             references = [named.waypoint].compactMap { $0 } + named.weightedWaypoints.map(\.destination)
         }
         return references.contains { reference in
-            refers(reference) { $0.uid == workload.uid || $0.addresses.contains(local) && $0.network == workload.network }
+            refers(reference) {
+                $0.uid == workload.uid || $0.addresses.contains(local) && $0.network == workload.network
+            }
         }
     }
 

@@ -44,7 +44,8 @@ public final class MetricsRegistry: Sendable {
     ) throws(MetricsError) -> CounterFamily {
         let base = name.hasSuffix("_total") ? String(name.dropLast("_total".count)) : name
         let family = CounterFamily(
-            name: base, help: help, type: .counter, labels: labels, maximumSeries: maximumSeries) { Counter() }
+            name: base, help: help, type: .counter, labels: labels, maximumSeries: maximumSeries
+        ) { Counter() }
         try register(.counter(family), base, samples: ["_total"], labels)
         return family
     }
@@ -54,7 +55,8 @@ public final class MetricsRegistry: Sendable {
         _ name: String, _ help: String, labels: [String] = [], maximumSeries: Int = 100_000
     ) throws(MetricsError) -> GaugeFamily {
         let family = GaugeFamily(
-            name: name, help: help, type: .gauge, labels: labels, maximumSeries: maximumSeries) { Gauge() }
+            name: name, help: help, type: .gauge, labels: labels, maximumSeries: maximumSeries
+        ) { Gauge() }
         try register(.gauge(family), name, samples: [""], labels)
         return family
     }
@@ -70,7 +72,8 @@ public final class MetricsRegistry: Sendable {
     public func histogram(
         _ name: String, _ help: String, buckets: [Double], labels: [String] = [], maximumSeries: Int = 10_000
     ) throws(MetricsError) -> HistogramFamily {
-        guard !buckets.isEmpty, buckets.allSatisfy(\.isFinite), zip(buckets, buckets.dropFirst()).allSatisfy({ $0 < $1 })
+        guard !buckets.isEmpty, buckets.allSatisfy(\.isFinite),
+            zip(buckets, buckets.dropFirst()).allSatisfy({ $0 < $1 })
         else { throw MetricsError(code: .invalidBuckets, message: "the buckets of \(name) do not ascend") }
         let family = HistogramFamily(
             name: name, help: help, type: .histogram, labels: labels, maximumSeries: maximumSeries

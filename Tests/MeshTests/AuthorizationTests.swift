@@ -189,7 +189,9 @@ struct AuthorizationTests {
         let verdict = verdict([deny, allow, missing])
         #expect(verdict.outcome == .allowedByDefault)
         #expect(
-            verdict.dryRun == [.init(policy: "ns/dry-deny", action: .deny), .init(policy: "ns/dry-allow", action: .allow)])
+            verdict.dryRun == [
+                .init(policy: "ns/dry-deny", action: .deny), .init(policy: "ns/dry-allow", action: .allow),
+            ])
         let enforced = self.verdict([deny, allow, Self.policy("no", .deny, rules: Self.always)])
         #expect(enforced.outcome == .denied(by: "ns/no"))
         #expect(enforced.dryRun == [.init(policy: "ns/dry-deny", action: .deny)])
@@ -260,12 +262,14 @@ struct AuthorizationTests {
     func partlyUnparsable() {
         let broken = Policy.AddressMatch(bytes: [10, 0, 0, 0], length: 33)
         // Another alternative matches for certain.
-        #expect(verdict([Self.policy(.allow, rules: Self.one(Match(sourceAddresses: [broken, Self.block])))]).isAllowed)
+        #expect(
+            verdict([Self.policy(.allow, rules: Self.one(Match(sourceAddresses: [broken, Self.block])))]).isAllowed)
         // Another condition fails for certain.
         let port = Match(sourceAddresses: [broken], destinationPorts: [1])
         #expect(verdict([Self.policy(.deny, rules: Self.one(port))]).isAllowed)
         // Of the two, only the unknown one is left.
-        #expect(!verdict([Self.policy(.deny, rules: Self.one(Match(sourceAddresses: [broken, Self.other])))]).isAllowed)
+        #expect(
+            !verdict([Self.policy(.deny, rules: Self.one(Match(sourceAddresses: [broken, Self.other])))]).isAllowed)
     }
 
     @Test("address blocks as they come on the wire")
@@ -282,7 +286,8 @@ struct AuthorizationTests {
     func mapped() {
         let request = AuthorizationRequest(
             sourceIdentity: nil, sourceAddress: ip("::ffff:10.0.0.1"), destination: endpoint("[::ffff:10.0.0.9]:8080"))
-        #expect(!verdict([Self.policy(.deny, rules: Self.one(Match(sourceAddresses: [Self.block])))], request).isAllowed)
+        #expect(
+            !verdict([Self.policy(.deny, rules: Self.one(Match(sourceAddresses: [Self.block])))], request).isAllowed)
     }
 
     // MARK: Against a plain model
@@ -301,7 +306,8 @@ struct AuthorizationTests {
                                 matches: count().map { _ in
                                     Match(
                                         namespaces: pick([.exact("web"), .exact("x")]),
-                                        notPrincipals: pick([.presence]), sourceAddresses: pick([Self.block, Self.other]),
+                                        notPrincipals: pick([.presence]),
+                                        sourceAddresses: pick([Self.block, Self.other]),
                                         destinationPorts: pick([80, 8080]), notDestinationPorts: pick([80, 8080]))
                                 })
                         })
@@ -327,7 +333,8 @@ struct AuthorizationTests {
                         let namespace = request.sourceIdentity?.namespace
                         let inBlock = match.sourceAddresses.contains(block)
                         let port = UInt32(request.destination.port)
-                        return (match.namespaces.isEmpty
+                        return
+                            (match.namespaces.isEmpty
                             || namespace.map { match.namespaces.contains(.exact($0)) } ?? false)
                             && (match.notPrincipals.isEmpty || request.sourceIdentity == nil)
                             && (match.sourceAddresses.isEmpty || inBlock)

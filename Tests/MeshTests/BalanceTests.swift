@@ -123,7 +123,8 @@ struct BalanceTests {
         mesh.apply(
             .service(
                 service(
-                    "s", ["10.1.0.1"], ports: [.init(80, target: 80)], balancing: LoadBalancing(healthPolicy: .allowAll))))
+                    "s", ["10.1.0.1"], ports: [.init(80, target: 80)], balancing: LoadBalancing(healthPolicy: .allowAll)
+                )))
         #expect(counts(mesh, from: client)["far"] != nil)
     }
 }
@@ -167,7 +168,9 @@ struct EndpointSetTests {
                 var hits: [String: UInt32] = [:]
                 for point in 0..<weight { hits[set.at(point)?.uid ?? "", default: 0] += 1 }
                 #expect(
-                    hits == Dictionary(uniqueKeysWithValues: admitted.filter { $0.capacity > 0 }.map { ($0.uid, $0.capacity) }))
+                    hits
+                        == Dictionary(
+                            uniqueKeysWithValues: admitted.filter { $0.capacity > 0 }.map { ($0.uid, $0.capacity) }))
             }
         }
     }

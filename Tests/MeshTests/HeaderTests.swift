@@ -81,7 +81,8 @@ struct BaggageTests {
     func fuzz() {
         var random = FixedRandom(31)
         let pieces = [
-            "service.name", "service.version", "k8s.pod.name", "k8s.cluster.name", "cloud.region", "=", "=", ",", ",", ";",
+            "service.name", "service.version", "k8s.pod.name", "k8s.cluster.name", "cloud.region", "=", "=", ",", ",",
+            ";",
             " ", "\t", "a", "b", "%2C", "\u{0}", "é", "\"", "\\",
         ]
         for _ in 0..<10000 {
@@ -145,7 +146,8 @@ struct ForwardedTests {
     func fuzz() {
         var random = FixedRandom(37)
         let pieces = [
-            "for", "host", "by", "=", "=", ";", "\"", "\"", "\\", ",", " ", "10.0.0.1:80", "[::1]:9", "web.ns", "a", "\u{1}", "é",
+            "for", "host", "by", "=", "=", ";", "\"", "\"", "\\", ",", " ", "10.0.0.1:80", "[::1]:9", "web.ns", "a",
+            "\u{1}", "é",
         ]
         for _ in 0..<10000 {
             let text = (0..<Int.random(in: 0...14, using: &random))

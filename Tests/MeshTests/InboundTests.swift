@@ -43,7 +43,9 @@ struct InboundTests {
             service("other", ["10.1.0.3"], ports: [.init(15008, target: 15008)]),
             service("web", ["10.1.0.1"], ports: [.init(80, target: 0), .init(81, target: 8181), .init(82, target: 0)]),
             service("fronted", ["10.1.0.4"], waypoint: at("ns/waypoint.ns")),
-            service("shared", ["10.1.0.5"], weighted: [.init(at("ns/other.ns"), weight: 1), .init(at("ns/waypoint.ns"), weight: 1)]),
+            service(
+                "shared", ["10.1.0.5"],
+                weighted: [.init(at("ns/other.ns"), weight: 1), .init(at("ns/waypoint.ns"), weight: 1)]),
             service("plain", ["10.1.0.6"]),
             service("front", ["other/10.1.0.7", "/fd01::7", "/10.1.0.8"], ports: [.init(80, target: 0)]),
         ])
@@ -52,7 +54,9 @@ struct InboundTests {
         Row("own address", "10.0.0.1:80", "to 10.0.0.1:80"),
         Row("own v6 address", "[fd00::1]:80", at: "fd00::1", "to [fd00::1]:80"),
         Row("own address in mapped form", "[::ffff:10.0.0.1]:80", "to 10.0.0.1:80"),
-        Row("another address of the pod than the tunnel came to", "[fd00::1]:80", "400 ip mismatch: 10.0.0.1 != fd00::1"),
+        Row(
+            "another address of the pod than the tunnel came to", "[fd00::1]:80", "400 ip mismatch: 10.0.0.1 != fd00::1"
+        ),
         Row("foreign address", "10.0.1.5:80", "400 ip mismatch: 10.0.0.1 != 10.0.1.5"),
         Row("unknown address", "8.8.8.8:80", "400 ip mismatch: 10.0.0.1 != 8.8.8.8"),
         Row("loopback", "127.0.0.1:80", "400 ip mismatch: 10.0.0.1 != 127.0.0.1"),
@@ -146,7 +150,8 @@ struct InboundTests {
 
     @Test("the service a connection counts for: the one named if it is ours, else by target port")
     func inboundService() throws {
-        let server = pod("server", ["10.0.0.1"], services: ["ns/a.ns": [80: 8080], "ns/b.ns": [80: 8080], "ns/c.ns": [:]])
+        let server = pod(
+            "server", ["10.0.0.1"], services: ["ns/a.ns": [80: 8080], "ns/b.ns": [80: 8080], "ns/c.ns": [:]])
         let mesh = state(
             [server],
             [
@@ -178,7 +183,8 @@ struct AuthorityTests {
         var random = FixedRandom(5)
         let alphabet = Array("0123456789.:[]abcf-_%@/ \u{0}é")
         for _ in 0..<20000 {
-            let text = String((0..<Int.random(in: 0...30, using: &random)).map { _ in alphabet.randomElement(using: &random) ?? "a" })
+            let text = String(
+                (0..<Int.random(in: 0...30, using: &random)).map { _ in alphabet.randomElement(using: &random) ?? "a" })
             guard let authority = HBONEAuthority(text) else { continue }
             #expect(HBONEAuthority(authority.description) == authority)
             #expect(authority.port != 0)

@@ -56,11 +56,14 @@ struct MeshStateTests {
                     status: number(3) == 0 ? .unhealthy : .healthy, mode: number(8) == 0 ? .hostNetwork : .standard))
         case 4...5:
             let blocks = (0..<number(3)).compactMap { _ in
-                CIDR(IPAddress(10, 1, UInt8(number(2)), 0), length: [8, 16, 24, 32][number(4)]).map { NetworkCIDR(cidr: $0) }
+                CIDR(IPAddress(10, 1, UInt8(number(2)), 0), length: [8, 16, 24, 32][number(4)]).map {
+                    NetworkCIDR(cidr: $0)
+                }
             }
             return .service(
                 service(
-                    "s\(number(5))", (0..<number(3)).map { _ in "10.1.\(number(2)).\(number(4))" }, namespace: namespace,
+                    "s\(number(5))", (0..<number(3)).map { _ in "10.1.\(number(2)).\(number(4))" },
+                    namespace: namespace,
                     blocks: blocks, canonical: flip(), visibility: number(4) == 0 ? .namespace : .everywhere,
                     hostname: "s\(number(5)).x"))
         case 6:
@@ -72,7 +75,8 @@ struct MeshStateTests {
             return .removePolicy("\(namespace)/p\(number(4))")
         default:
             let names = [
-                "Kubernetes//Pod/\(namespace)/w\(number(20))", "\(namespace)/s\(number(5)).x", "no/such/name", "nothing",
+                "Kubernetes//Pod/\(namespace)/w\(number(20))", "\(namespace)/s\(number(5)).x", "no/such/name",
+                "nothing",
             ]
             return .remove(names[number(4)])
         }
@@ -116,7 +120,9 @@ struct MeshStateTests {
         }
         for namespace in Self.namespaces {
             compareServices(state, naive, from: namespace)
-            let local = naive.workloads.filter { state.settings.localNode == nil || $0.node == state.settings.localNode }
+            let local = naive.workloads.filter {
+                state.settings.localNode == nil || $0.node == state.settings.localNode
+            }
             for account in 0..<3 {
                 let expected = local.filter { $0.namespace == namespace && $0.serviceAccount == "sa\(account)" }
                 #expect(
@@ -141,7 +147,8 @@ struct MeshStateTests {
         for number in 0..<5 {
             let hostname = "s\(number).x"
             #expect(
-                state.service(hostname: hostname, from: namespace) == best(naive.services.filter { $0.hostname == hostname }))
+                state.service(hostname: hostname, from: namespace)
+                    == best(naive.services.filter { $0.hostname == hostname }))
             let name = NamespacedHostname(namespace: namespace, hostname: hostname)
             let members = naive.workloads.filter { $0.services[name] != nil }
             #expect(Set(state.endpoints(of: name)) == Set(members))
@@ -160,7 +167,9 @@ struct MeshStateTests {
                 let ranks = naive.services.filter { $0.visibility == .everywhere || $0.namespace == namespace }
                     .compactMap { service -> (Int, Int, Int)? in
                         let lengths = service.blocks.filter { $0.cidr.contains(address) }.map(\.cidr.length)
-                        return lengths.max().map { (service.namespace == namespace ? 1 : 0, $0, service.canonical ? 1 : 0) }
+                        return lengths.max().map {
+                            (service.namespace == namespace ? 1 : 0, $0, service.canonical ? 1 : 0)
+                        }
                     }
                 let highest = ranks.max { $0 < $1 }
                 let rank = found.map { service in

@@ -13,7 +13,8 @@ struct RouteTests {
         var testDescription: String { name }
     }
 
-    static let client = pod("client", ["10.0.0.1", "fd00::1"], locality: Locality(region: "r", zone: "z", subzone: "s"))
+    static let client = pod(
+        "client", ["10.0.0.1", "fd00::1"], locality: Locality(region: "r", zone: "z", subzone: "s"))
 
     static let mesh = state(
         [
@@ -34,7 +35,8 @@ struct RouteTests {
         ],
         [
             service("web", ["10.1.0.5", "fd01::5"], ports: [.init(80, target: 8080), .init(443, target: 0)]),
-            service("numeric", ["10.1.0.6"], ports: [.init(80, target: 9090)], names: ["spiffe://t/ns/ns/sa/extra", "x"]),
+            service(
+                "numeric", ["10.1.0.6"], ports: [.init(80, target: 9090)], names: ["spiffe://t/ns/ns/sa/extra", "x"]),
             service("empty", ["10.1.0.7"], ports: [.init(80, target: 80)]),
             service("sick", ["10.1.0.8"], ports: [.init(80, target: 80)]),
             service(
@@ -191,7 +193,8 @@ struct ServiceChoiceTests {
 
     @Test("blocks: own namespace, then longest prefix, then canonical; behind every exact address one may see")
     func blocks() throws {
-        func block(_ namespace: String, _ cidr: String, canonical: Bool = false, network: String = "") throws -> Service {
+        func block(_ namespace: String, _ cidr: String, canonical: Bool = false, network: String = "") throws -> Service
+        {
             service(
                 "b-\(namespace)", namespace: namespace,
                 blocks: [NetworkCIDR(network: network, cidr: try #require(CIDR(cidr)))], canonical: canonical)

@@ -24,7 +24,8 @@ struct TelemetryLabelsTests {
                 + "destination_service_namespace destination_service_name destination_workload "
                 + "destination_canonical_service destination_canonical_revision destination_workload_namespace "
                 + "destination_principal destination_app destination_version destination_cluster request_protocol "
-                + "response_flags connection_security_policy source_region source_zone destination_region destination_zone")
+                + "response_flags connection_security_policy source_region source_zone destination_region destination_zone"
+        )
     }
 
     @Test("one value a name; what is not known is unknown")
@@ -35,9 +36,11 @@ struct TelemetryLabelsTests {
             security: .mutualTLS)
         #expect(
             labels.values == [
-                "source", "client-deployment", "client", "v1", "web", "spiffe://cluster.local/ns/web/sa/front", "client",
+                "source", "client-deployment", "client", "v1", "web", "spiffe://cluster.local/ns/web/sa/front",
+                "client",
                 "v1", "Kubernetes", "s.ns", "ns", "s", "server", "unknown", "unknown", "db",
-                "spiffe://cluster.local/ns/db/sa/back", "unknown", "unknown", "Kubernetes", "tcp", "-", "mutual_tls", "r",
+                "spiffe://cluster.local/ns/db/sa/back", "unknown", "unknown", "Kubernetes", "tcp", "-", "mutual_tls",
+                "r",
                 "z", "unknown", "unknown",
             ])
     }

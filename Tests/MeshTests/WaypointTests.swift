@@ -9,7 +9,8 @@ struct WaypointTests {
     static let client = pod("client", ["10.0.0.1"])
     static let waypointPod = pod("waypoint-1", ["10.0.0.50"], account: "waypoint", services: ["ns/waypoint.ns": [:]])
     static let waypointService = service(
-        "waypoint", ["10.1.0.50"], ports: [.init(15008, target: 15008)], names: ["spiffe://cluster.local/ns/ns/sa/extra"])
+        "waypoint", ["10.1.0.50"], ports: [.init(15008, target: 15008)],
+        names: ["spiffe://cluster.local/ns/ns/sa/extra"])
     static let backend = pod("backend", ["10.0.0.5"], services: ["ns/web.ns": [80: 8080]])
 
     func mesh(_ more: [Workload] = [], _ services: [Service] = [], network: String = "") -> MeshState {
@@ -164,13 +165,15 @@ struct WaypointTests {
         let web = service("web", ["10.1.0.5"], ports: [.init(80, target: 8080)])
         let mesh = state([Self.client, Self.gateway, Self.remote(["ns/web.ns": [80: 8080]])], [web])
         #expect(
-            mesh.routeLine(from: Self.client, to: "10.1.0.5:80") == "double 10.0.0.70:15008 [gateway] web.ns:80 [] for web")
+            mesh.routeLine(from: Self.client, to: "10.1.0.5:80")
+                == "double 10.0.0.70:15008 [gateway] web.ns:80 [] for web")
     }
 
     @Test("failing over to another network")
     func failoverToRemote() {
         let rule = LoadBalancing(preferences: [.network], mode: .failover)
-        let web = service("web", ["10.1.0.5"], ports: [.init(80, target: 8080)], names: [Self.remoteName], balancing: rule)
+        let web = service(
+            "web", ["10.1.0.5"], ports: [.init(80, target: 8080)], names: [Self.remoteName], balancing: rule)
         var mesh = state(
             [Self.client, Self.gateway, Self.remote(["ns/web.ns": [80: 8080]]), Self.backend], [web])
         let local = "hbone 10.0.0.5:15008 10.0.0.5:8080 [remote-service backend] for web"

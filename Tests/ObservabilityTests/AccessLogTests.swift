@@ -29,7 +29,8 @@ struct AccessLogTests {
 
     static let opened = AccessRecord(
         time: time, kind: .opened, source: .init(address: "10.0.0.1:1"), destination: .init(address: "10.0.0.2:80"),
-        direction: .outbound, spans: [.init("proxy", fields: [("wl", "ns/a")]), .init("outbound", fields: [("id", "ab12")])])
+        direction: .outbound,
+        spans: [.init("proxy", fields: [("wl", "ns/a")]), .init("outbound", fields: [("id", "ab12")])])
 
     @Test("text")
     func text() {

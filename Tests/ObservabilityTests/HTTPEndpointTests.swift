@@ -47,7 +47,9 @@ struct HTTPEndpointTests {
         try await ask(port, "\(method) \(target) HTTP/1.1\r\nHost: x\r\n\(headers)\r\n")
     }
 
-    func status(_ answer: String) -> String { String(answer.prefix { $0 != "\r\n" }.dropFirst("HTTP/1.1 ".count).prefix(3)) }
+    func status(_ answer: String) -> String {
+        String(answer.prefix { $0 != "\r\n" }.dropFirst("HTTP/1.1 ".count).prefix(3))
+    }
     func body(_ answer: String) -> String {
         answer.firstRange(of: "\r\n\r\n").map { String(answer[$0.upperBound...]) } ?? ""
     }
@@ -89,7 +91,8 @@ struct HTTPEndpointTests {
     @Test("query parameters are decoded")
     func query() async throws {
         try await withEndpoint { port in
-            try await #expect(body(get(port, "/query?level=a%3Db&reset&x=1+2&empty=")) == "level=a=b reset=- x=1 2 empty=")
+            try await #expect(
+                body(get(port, "/query?level=a%3Db&reset&x=1+2&empty=")) == "level=a=b reset=- x=1 2 empty=")
             try await #expect(body(get(port, "/query")).isEmpty)
             try await #expect(status(get(port, "/query?a=%zz")) == "400")
             try await #expect(status(get(port, "/query?a=%ff")) == "400")
@@ -153,7 +156,8 @@ struct HTTPEndpointTests {
             let field = "X-Long: \(String(repeating: "a", count: 9000))\r\n"
             try await #expect(status(get(port, "/hello", headers: field)) == "431")
             try await #expect(status(ask(port, "GET /hello HTTP/1.1\r\n\(field)")) == "431")
-            try await #expect(status(ask(port, "GET /\(String(repeating: "a", count: 9000)) HTTP/1.1\r\n\r\n")) == "431")
+            try await #expect(
+                status(ask(port, "GET /\(String(repeating: "a", count: 9000)) HTTP/1.1\r\n\r\n")) == "431")
             let most = "X-Long: \(String(repeating: "a", count: 8000))\r\n"
             try await #expect(status(get(port, "/hello", headers: most)) == "200")
         }
@@ -270,7 +274,8 @@ struct HTTPEndpointTests {
             second.done()
             let ready = try await get(port, "/healthz/ready")
             #expect(status(ready) == "200" && body(ready) == "ready\n")
-            try await #expect(status(get(port, "/healthz/ready", method: "POST", headers: "Content-Length: 0\r\n")) == "405")
+            try await #expect(
+                status(get(port, "/healthz/ready", method: "POST", headers: "Content-Length: 0\r\n")) == "405")
         }
     }
 }

@@ -67,9 +67,11 @@ struct LogOutputTests {
     @Test(
         "filters",
         arguments: [
-            ("info", "a", Logger.Level.info), ("info,xds=debug", "xds", .debug), ("info,xds=debug", "xds.client", .debug),
+            ("info", "a", Logger.Level.info), ("info,xds=debug", "xds", .debug),
+            ("info,xds=debug", "xds.client", .debug),
             ("info,xds=debug", "xds::client", .debug), ("info,xds=debug", "xdsclient", .info),
-            ("xds=debug, xds.client = error", "xds.client.deep", .error), ("warn", "a", .warning), ("a=off", "a", .critical),
+            ("xds=debug, xds.client = error", "xds.client.deep", .error), ("warn", "a", .warning),
+            ("a=off", "a", .critical),
             ("", "a", .info),
         ])
     func filters(text: String, label: String, level: Logger.Level) throws {
