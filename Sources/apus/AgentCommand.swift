@@ -1,0 +1,182 @@
+import Addressing
+import ArgumentParser
+import Foundation
+import Glibc
+import LinuxNetwork
+import Logging
+import NodeAgent
+import ObjectSource
+import Observability
+
+/// A node's agent.
+struct AgentCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "agent",
+        abstract: "The node's agent: decides which pods are in the mesh and makes their capture hold.",
+        discussion: """
+            Reads Kubernetes objects from a folder (--source, --status), answers the CNI plugin at cni.sock in the run \
+            directory, and tells the keeper at keeper.sock there. With --spawn it also starts apus-sockets and apus \
+            ztunnel, which outlive it; a later agent finds and adopts them.
+            """)
+
+    @Option(help: "Name of this node, as pods' nodeName has it.")
+    var node: String
+
+    @Option(help: "Directory for sockets and records; made if missing.")
+    var runDir: String
+
+    @Option(help: "Folder with the objects a user writes.")
+    var source: String
+
+    @Option(help: "Folder with what nodes report: pods' addresses and readiness, and their capture.")
+    var status: String
+
+    @Option(help: "The controller's token.sock; ztunnel's token and the mesh's roots are fetched there.")
+    var tokenSocket: String?
+
+    @Option(help: "Namespaces that are never enrolled, separated by commas.")
+    var exemptNamespaces = "kube-system,istio-system"
+
+    @Option(help: "Where metrics and readiness are served.")
+    var metricsAddress = "0.0.0.0:15014"
+
+    @Option(help: "Longest that connections captured before a pod left the mesh are kept up, in seconds.")
+    var drainDeadline = 300
+
+    @Option(help: "text or json")
+    var logFormat = "text"
+
+    @Flag(help: "Start and supervise apus-sockets and apus ztunnel.")
+    var spawn = false
+
+    @Option(help: "With --spawn: the controller, https://address:port.")
+    var controller: String?
+
+    @Option(help: "With --spawn: the user ztunnel runs as.")
+    var ztunnelUid: UInt32 = 15000
+
+    @Option(help: "With --spawn: directory for the programs' logs.")
+    var logDir: String?
+
+    @Option(help: "With --spawn: ztunnel's worker threads.")
+    var workers: Int?
+
+    func validate() throws {
+        guard Endpoint(metricsAddress) != nil else {
+            throw ValidationError("--metrics-address \(metricsAddress): expected an address and port")
+        }
+        guard LogFormat(rawValue: logFormat) != nil else {
+            throw ValidationError("--log-format \(logFormat): expected text or json")
+        }
+        guard !spawn || (controller != nil && tokenSocket != nil && logDir != nil) else {
+            throw ValidationError("--spawn needs --controller, --token-socket and --log-dir")
+        }
+        guard (1...86_400).contains(drainDeadline) else {
+            throw ValidationError("--drain-deadline \(drainDeadline): expected 1 to 86400 seconds")
+        }
+    }
+
+    func run() async throws {
+        let logs = try LogOutput.bootstrap(format: LogFormat(rawValue: logFormat) ?? .text, sink: .standardOutput)
+        let logger = Logger(label: "agent")
+        raiseDescriptorLimit()
+        do {
+            try await serve(logger)
+        } catch is CancellationError {
+            // The way out that a signal asks for.
+        } catch {
+            logger.critical("the agent cannot run", metadata: ["error": "\(error)"])
+            logs.close()
+            throw ExitCode(1)
+        }
+        logs.close()
+    }
+
+    private func serve(_ logger: Logger) async throws {
+        var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
+        settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
+        settings.drainDeadline = .seconds(drainDeadline)
+        let metrics = MetricsRegistry()
+        let objects = try FolderObjectSource(source: source, status: status)
+        let agent = try NodeAgent(
+            settings, source: objects, annotator: try FolderStatusWriter(folder: status, reporter: "agent"),
+            metrics: metrics, log: logger)
+        let readiness = Readiness()
+        let token = tokenSocket == nil ? nil : readiness.pending("token")
+        let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
+        let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
+        let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
+        let endpoint = try await HTTPEndpoint.start(
+            on: [(host: address.address.description, port: Int(address.port))],
+            routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await agent.run() }
+            try addPrograms(to: &group, token)
+            // The first to come back ends the rest: a signal, or an agent that cannot go on.
+            group.addTask {
+                for await _ in signals { throw CancellationError() }
+            }
+            defer { group.cancelAll() }
+            _ = try await group.next()
+        }
+        await endpoint.close()
+        objects.close()
+        withExtendedLifetime(sources) {}
+    }
+
+    /// The token's renewal and, with --spawn, the two programs; ztunnel starts once it has a token.
+    private func addPrograms(
+        to group: inout ThrowingTaskGroup<Void, any Error>, _ token: Readiness.Task?
+    ) throws {
+        guard let tokenSocket else { return }
+        let renewer = try TokenRenewer(
+            socketPath: tokenSocket, nodeName: node, folder: runDir + "/ztunnel", owner: ztunnelUid)
+        let (tokens, first) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        group.addTask {
+            await renewer.run {
+                token?.done()
+                first.yield()
+            }
+            try Task.checkCancellation()
+        }
+        guard spawn, let controller, let logDir else { return }
+        let folder = URL(fileURLWithPath: try ownExecutable()).deletingLastPathComponent().path
+        let programs = NodePrograms(
+            nodeName: node, runDirectory: runDir, logDirectory: logDir,
+            keeperExecutable: folder + "/apus-sockets", apusExecutable: folder + "/apus", controller: controller,
+            ztunnelUID: ztunnelUid, workers: workers, environment: Self.passedOn)
+        let supervisor = Supervisor(folder: runDir)
+        try prepareAccessLog(logDir)
+        group.addTask { try await supervisor.keep(programs.keeper) }
+        group.addTask {
+            for await _ in tokens { break }
+            try Task.checkCancellation()
+            try await supervisor.keep(programs.ztunnel)
+        }
+    }
+
+    private func ownExecutable() throws -> String {
+        try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    }
+
+    /// ztunnel appends to its access log as its own user, in a directory that is not its own.
+    private func prepareAccessLog(_ directory: String) throws {
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let path = directory + "/access.log"
+        let file = FileDescriptor(
+            owning: try check("open \(path)") {
+                open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o640)
+            })
+        let raw = file.raw
+        let user = ztunnelUid
+        try check("give \(path) to user \(user)") { fchown(raw, user, user) }
+    }
+
+    /// Variables that are for the programs as well: where to find libraries, how much to log, ztunnel's own settings.
+    private static var passedOn: [String: String] {
+        ProcessInfo.processInfo.environment.filter { name, _ in
+            ["PATH", "LD_LIBRARY_PATH", "RUST_LOG", "LOG_FORMAT", "SWIFT_BACKTRACE", "TZ"].contains(name)
+                || name.hasPrefix("APUS_")
+        }
+    }
+}
