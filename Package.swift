@@ -175,5 +175,9 @@ let package = Package(
         .testTarget(
             name: "ObservabilityTests",
             dependencies: ["LinuxNetwork", "Observability", .logging, .nioCore, .nioPosix], swiftSettings: strict),
+        // Runs the program; depending on it would pass its linker flags on.
+        .testTarget(
+            name: "KeeperTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
+            swiftSettings: strict),
     ]
 )

@@ -57,15 +57,20 @@ final class Acceptor: EventHandler, TimerHandler {
 
     func refuse(_ reason: String, _ peer: PeerCredentials) {
         refused += 1
-        guard lastLine == 0 || loop.now - lastLine >= 1_000_000_000 else { return }
-        lastLine = loop.now
+        guard mayLog() else { return }
         log.warn(
             "connection refused",
             ["socket": name, "reason": reason, "pid": peer.pid, "uid": peer.uid, "refused": refused])
     }
 
+    private func mayLog() -> Bool {
+        guard lastLine == 0 || loop.now - lastLine >= 1_000_000_000 else { return false }
+        lastLine = loop.now
+        return true
+    }
+
     private func pause(because error: any Error) {
-        log.error("cannot accept; trying again in 100 ms", ["socket": name, "error": error])
+        if mayLog() { log.error("cannot accept; trying again in 100 ms", ["socket": name, "error": error]) }
         if spare >= 0 { _ = close(spare) }
         spare = -1
         if let registration { loop.deregister(registration) }

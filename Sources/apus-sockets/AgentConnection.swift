@@ -82,7 +82,7 @@ final class AgentConnection: Connection {
             }
             if waitsToWrite { wait(reading: true, writing: false) }
             waitsToWrite = false
-        } catch where error.code == EAGAIN {
+        } catch  where error.code == EAGAIN {
             waitsToWrite = true
             wait(reading: replies.count < Self.mostReplies, writing: true)
         } catch {

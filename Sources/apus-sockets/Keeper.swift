@@ -156,7 +156,8 @@ final class Keeper: TimerHandler {
         }
         unknown.removeAll { $0 === connection }
         connection.begin(with: pods.keys.sorted(), plain: plain, as: role)
-        log.info("a ztunnel is here", ["pid": connection.peer.pid, "role": role, "handover": !plain, "pods": pods.count])
+        log.info(
+            "a ztunnel is here", ["pid": connection.peer.pid, "role": role, "handover": !plain, "pods": pods.count])
     }
 
     /// AddWorkload for a pod, and its descriptors.
@@ -176,7 +177,7 @@ final class Keeper: TimerHandler {
         return .add(uid: pod.uid, info: info, descriptors: handedOver)
     }
 
-    func answered(_ connection: ZtunnelConnection, _ item: ZDSSession.Item, error: String) {
+    func answered(_ connection: ZtunnelConnection, _ item: ZDSServerSession.Item, error: String) {
         switch item {
         case .add(let uid):
             if !error.isEmpty { log.warn("ztunnel refuses a pod", ["uid": uid, "error": error]) }
@@ -185,7 +186,9 @@ final class Keeper: TimerHandler {
             if !error.isEmpty { log.warn("ztunnel could not let go of a pod", ["uid": uid, "error": error]) }
             removals[uid]?.done(connection)
         case .snapshotSent:
-            guard error.isEmpty else { return connection.close(because: Refusal("ztunnel refuses the snapshot: \(error)")) }
+            guard error.isEmpty else {
+                return connection.close(because: Refusal("ztunnel refuses the snapshot: \(error)"))
+            }
             log.info("ztunnel has all pods", ["pid": connection.peer.pid, "role": connection.role])
             if connection === successor { takeOver() }
         }

@@ -23,7 +23,9 @@ final class Pod {
 
     /// In the order of ``handedOver``, which ends with the stock.
     private static let ports = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.hbone]
-    static let handedOver: [HandoverDescriptor] = [.listenerOutbound, .listenerInboundPlaintext, .listenerHBONE, .stock]
+    static let handedOver: [HandoverDescriptor] = [
+        .listenerOutbound, .listenerInboundPlaintext, .listenerHBONE, .stock,
+    ]
 
     var description: KeeperPod
     let namespace: SharedNamespace

@@ -18,7 +18,7 @@ final class ZtunnelConnection: Connection {
     static let answerTimeout = Duration.seconds(5)
 
     private unowned let keeper: Keeper
-    private var session = ZDSSession(pods: [])
+    private var session = ZDSServerSession(pods: [])
     var role = Role.unknown {
         didSet { if role == .retired { session.retire() } }
     }
@@ -33,12 +33,12 @@ final class ZtunnelConnection: Connection {
         setTimer(Tag.answer, after: Self.answerTimeout)
     }
 
-    func standing(of uid: String) -> ZDSSession.Standing? { session.standing[uid] }
+    func standing(of uid: String) -> ZDSServerSession.Standing? { session.standing[uid] }
 
     func begin(with pods: some Sequence<String>, plain: Bool, as role: Role) {
         isPlain = plain
         self.role = role
-        session = ZDSSession(pods: pods)
+        session = ZDSServerSession(pods: pods)
     }
 
     func add(_ uid: String) {
@@ -96,7 +96,7 @@ final class ZtunnelConnection: Connection {
     }
 
     /// - Returns: `false` when the message could not be made; the session has been told why.
-    private func send(_ item: ZDSSession.Item) throws -> Bool {
+    private func send(_ item: ZDSServerSession.Item) throws -> Bool {
         switch item {
         case .snapshotSent: try send(ZDSRequest.snapshotSent.encoded())
         case .delete(let uid): try send(ZDSRequest.delete(uid: uid).encoded())

@@ -2,27 +2,33 @@
 ///
 /// The kernel only tells how many packets are unread, and packets are taken in order: the sizes of the last packets
 /// sent are therefore the sizes of those that are left.
-struct StockGauge: Equatable {
-    static let least = 16
-    static let most = 512
-    static let mostPerPacket = 32
+public struct StockGauge: Hashable, Sendable {
+    /// The target at first, and after a rest.
+    public static let least = 16
+    /// The target under the highest demand.
+    public static let most = 512
 
     /// How many sockets there should be.
-    private(set) var target = least
+    public private(set) var target = least
     /// How many sockets there are.
-    private(set) var sockets = 0
+    public private(set) var sockets = 0
     private var packets: [Int] = []
+
+    /// A stock that is empty yet.
+    public init() {}
 
     /// What to send next; `nil` when there is enough. Several packets to a stock, so that one worker of ztunnel does
     /// not take it all, and larger ones when demand is high.
-    var nextPacket: Int? {
-        let size = min(Self.mostPerPacket, target / 4)
+    public var nextPacket: Int? {
+        let size = min(StockMessage.maximumSockets, target / 4)
         return sockets + size <= target ? size : nil
     }
 
-    var surplus: Bool { sockets > target }
+    /// Whether there are more than there should be.
+    public var surplus: Bool { sockets > target }
 
-    mutating func sent(_ count: Int) {
+    /// Counts a packet that has been sent.
+    public mutating func sent(_ count: Int) {
         packets.append(count)
         sockets += count
     }
@@ -30,7 +36,7 @@ struct StockGauge: Equatable {
     /// Counts what has been taken. An empty stock doubles the target: demand outran it.
     /// - Returns: Whether anything was taken.
     @discardableResult
-    mutating func observe(packetsLeft: Int) -> Bool {
+    public mutating func observe(packetsLeft: Int) -> Bool {
         let taken = packets.count - packetsLeft
         guard taken > 0 else { return false }
         sockets -= packets.prefix(taken).reduce(0, +)
@@ -40,13 +46,13 @@ struct StockGauge: Equatable {
     }
 
     /// The keeper took the oldest packet back itself, which is no demand.
-    mutating func tookBack() {
+    public mutating func tookBack() {
         if !packets.isEmpty { sockets -= packets.removeFirst() }
     }
 
     /// Called after a time without demand: halves the target.
     /// - Returns: Whether there is more to halve.
-    mutating func rest() -> Bool {
+    public mutating func rest() -> Bool {
         target = max(Self.least, target / 2)
         return target > Self.least
     }

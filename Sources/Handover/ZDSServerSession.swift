@@ -1,39 +1,45 @@
-/// What one ztunnel has been told and has said: the lock-step of ZDS, as a value.
+/// The keeper's side of ZDS with one ztunnel: what it has been told and has said.
 ///
 /// One message is in flight at a time. Per pod at most one addition and one deletion wait, so the queue is no longer
 /// than twice the number of pods this ztunnel knows of.
-struct ZDSSession: Equatable {
-    enum Item: Hashable {
+public struct ZDSServerSession: Hashable, Sendable {
+    /// A message to ztunnel.
+    public enum Item: Hashable, Sendable {
         case add(String)
         case delete(String)
         case snapshotSent
     }
 
     /// ztunnel's last word on a pod.
-    enum Standing: Hashable {
+    public enum Standing: Hashable, Sendable {
         case served
         case refused(String)
     }
 
-    private(set) var queue: [Item]
-    private(set) var inFlight: Item?
-    private(set) var standing: [String: Standing] = [:]
+    /// What waits to be sent.
+    public private(set) var queue: [Item]
+    /// What has been sent and not answered.
+    public private(set) var inFlight: Item?
+    /// By uid; not there: no answer yet.
+    public private(set) var standing: [String: Standing] = [:]
     /// Set once ztunnel has acknowledged the end of the snapshot.
-    private(set) var isReady = false
+    public private(set) var isReady = false
     /// Pods whose addition has been sent and whose deletion has not been acknowledged.
     private var told: Set<String> = []
 
     /// Begins with a snapshot of `pods`.
-    init(pods: some Sequence<String>) {
+    public init(pods: some Sequence<String>) {
         queue = pods.map { .add($0) } + [.snapshotSent]
     }
 
-    mutating func add(_ uid: String) {
+    /// Queues an addition, unless one waits.
+    public mutating func add(_ uid: String) {
         if !queue.contains(.add(uid)) { queue.append(.add(uid)) }
     }
 
     /// - Returns: Whether an acknowledgement will come; not for a pod that this ztunnel has never heard of.
-    mutating func delete(_ uid: String) -> Bool {
+    /// Queues a deletion and forgets the pod's standing.
+    public mutating func delete(_ uid: String) -> Bool {
         queue.removeAll { $0 == .add(uid) }
         standing[uid] = nil
         guard told.contains(uid) else { return false }
@@ -42,7 +48,7 @@ struct ZDSSession: Equatable {
     }
 
     /// The next message to send, which is then in flight; `nil` when there is none or one is in flight.
-    mutating func next() -> Item? {
+    public mutating func next() -> Item? {
         guard inFlight == nil, !queue.isEmpty else { return nil }
         let item = queue.removeFirst()
         if case .add(let uid) = item { told.insert(uid) }
@@ -52,7 +58,7 @@ struct ZDSSession: Equatable {
 
     /// Takes an answer, with an empty error for yes.
     /// - Returns: What it answers; `nil` when nothing was asked.
-    mutating func answered(error: String) -> Item? {
+    public mutating func answered(error: String) -> Item? {
         guard let item = inFlight else { return nil }
         inFlight = nil
         switch item {
@@ -67,15 +73,16 @@ struct ZDSSession: Equatable {
         return item
     }
 
-    var hasRefused: Bool { standing.values.contains { $0 != .served } }
+    /// Whether there is something for ``retryRefused()`` to do.
+    public var hasRefused: Bool { standing.values.contains { $0 != .served } }
 
     /// Asks again about the pods that were refused; they stay refused until the answer.
-    mutating func retryRefused() {
+    public mutating func retryRefused() {
         for (uid, word) in standing where word != .served { add(uid) }
     }
 
     /// Another ztunnel has taken over: this one hears of deletions only.
-    mutating func retire() {
+    public mutating func retire() {
         queue.removeAll { if case .add = $0 { true } else { false } }
     }
 }
