@@ -12,7 +12,9 @@ let standalone: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-use-ld=
 extension Target.Dependency {
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
+    static let nioTLS = product(name: "NIOTLS", package: "swift-nio")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioReloading = product(name: "NIOCertificateReloading", package: "swift-nio-extras")
     static let nioHPACK = product(name: "NIOHPACK", package: "swift-nio-http2")
     static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
     static let logging = product(name: "Logging", package: "swift-log")
@@ -45,6 +47,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
         // Exact: TLSEngine reaches the BoringSSL inside it, which is no public product.
         .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -120,7 +123,8 @@ let package = Package(
             name: "Controller",
             dependencies: [
                 "Addressing", "Handover", "LinuxNetwork", "Mesh", "Identity", "Discovery", "ObjectSource",
-                "Observability", "IstioAPI", .grpcCore, .grpcProtobuf, .grpcTransport, .logging, .lifecycle,
+                "Observability", "IstioAPI", .protobuf, .grpcCore, .grpcProtobuf, .grpcTransport, .nioCore, .nioTLS,
+                .nioSSL, .nioReloading, .logging, .lifecycle,
             ], swiftSettings: strict),
         .target(
             name: "LocalCluster",

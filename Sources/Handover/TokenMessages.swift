@@ -1,21 +1,36 @@
-/// The agent's request for its node's token, over token.sock: one request, one ``TokenReply``, then the end.
+/// The agent's request to the controller, over token.sock: one request, one ``TokenReply``, then the end.
+///
+/// As a rule it asks for the node's token. With ``released`` it asks instead to be answered once the mesh's proxies
+/// have taken note that a pod is no longer captured: then connections that come in the old way can be refused.
 public struct TokenRequest: HandoverMessage {
     public static let maximumLength = 1024
 
     /// The node the token is bound to.
     public var node: String
+    /// `namespace/name` of the pod to wait for; empty to ask for a token.
+    public var released: String
 
-    public init(node: String) { self.node = node }
+    public init(node: String, released: String = "") {
+        self.node = node
+        self.released = released
+    }
 
     public init(from reader: inout ProtobufReader) throws(HandoverError) {
         self.init(node: "")
         while let field = try reader.nextField() {
-            if field == 1 { node = try reader.string(limit: HandoverLimits.name) }
+            switch field {
+            case 1: node = try reader.string(limit: HandoverLimits.name)
+            case 2: released = try reader.string(limit: 2 * HandoverLimits.name + 1)
+            default: break
+            }
         }
         guard !node.isEmpty else { throw HandoverError(.missing, "\(Self.name): no node") }
     }
 
-    public func write(to writer: inout ProtobufWriter) { writer.string(1, node) }
+    public func write(to writer: inout ProtobufWriter) {
+        writer.string(1, node)
+        writer.string(2, released)
+    }
 }
 
 /// The controller's answer to a ``TokenRequest``.

@@ -31,8 +31,6 @@ public final class DiscoveryClient: Sendable {
         var isReady = false
         var isConnected = false
         var lastError: DiscoveryError?
-        var nextWaiter: UInt64 = 0
-        var waiters: [UInt64: AsyncStream<Void>.Continuation] = [:]
     }
 
     private let settings: DiscoverySettings
@@ -41,6 +39,7 @@ public final class DiscoveryClient: Sendable {
     private let logger: Logger
     private let onEvent: @Sendable (Event) -> Void
     private let state = Mutex(State())
+    private let becameReady = ChangeSignal()
 
     /// - Throws: ``DiscoveryError`` `configuration` for an address that is none.
     public init(
@@ -62,26 +61,7 @@ public final class DiscoveryClient: Sendable {
 
     /// Returns when ``isReady``; false when that has not come about in time.
     public func waitUntilReady(timeout: Duration) async -> Bool {
-        let (stream, waiter) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        let id = state.withLock { state -> UInt64? in
-            guard !state.isReady else { return nil }
-            state.nextWaiter += 1
-            state.waiters[state.nextWaiter] = waiter
-            return state.nextWaiter
-        }
-        guard let id else { return true }
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { for await _ in stream { return } }
-            // Cancelled when the wait is over.
-            group.addTask { try? await ContinuousClock().sleep(for: timeout) }
-            await group.next()
-            group.cancelAll()
-            waiter.finish()
-        }
-        return state.withLock { state in
-            state.waiters[id] = nil
-            return state.isReady
-        }
+        await becameReady.wait(timeout: timeout) { self.isReady }
     }
 
     /// Runs until the task is cancelled.
@@ -222,12 +202,10 @@ public final class DiscoveryClient: Sendable {
         }
         store.apply(outcome.updates)
         // Only now: whoever is told that the client is ready finds the state in the store.
-        let waiters = state.withLock { state -> [AsyncStream<Void>.Continuation] in
-            guard state.exchange.isReady, !state.isReady else { return [] }
-            state.isReady = true
-            return Array(state.waiters.values)
+        state.withLock { state in
+            if state.exchange.isReady { state.isReady = true }
         }
-        for waiter in waiters { waiter.yield() }
+        becameReady.notify()
         return outcome.reply
     }
 }

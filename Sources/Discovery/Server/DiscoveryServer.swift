@@ -39,12 +39,11 @@ public final class DiscoveryServer: Sendable {
         var tables = [ResourceTable(typeURL: TypeURL.authorization), ResourceTable(typeURL: TypeURL.address)]
         var clients: [UInt64: Client] = [:]
         var nextClient: UInt64 = 0
-        var nextWaiter: UInt64 = 0
-        var waiters: [UInt64: AsyncStream<Void>.Continuation] = [:]
         var counts = DiscoveryServerCounts()
     }
 
     private let state = Mutex(State())
+    private let acknowledgements = ChangeSignal()
     private let logger: Logger
 
     public init(logger: Logger) { self.logger = logger }
@@ -114,26 +113,8 @@ public final class DiscoveryServer: Sendable {
     ///
     /// - Returns: The names of clients that had not when the time was over; empty when all have.
     public func waitUntilAcked(_ mark: Mark, timeout: Duration) async -> [String] {
-        let (changes, waiter) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        let (id, concerned) = state.withLock { state -> (UInt64, Set<UInt64>) in
-            state.nextWaiter += 1
-            state.waiters[state.nextWaiter] = waiter
-            return (state.nextWaiter, Set(state.clients.keys))
-        }
-        waiter.yield()
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask {
-                for await _ in changes where self.behind(mark, concerned).isEmpty { return }
-            }
-            group.addTask {
-                // Cancelled when the wait is over; there is nothing else to learn from it.
-                try? await ContinuousClock().sleep(for: timeout)
-            }
-            await group.next()
-            group.cancelAll()
-            waiter.finish()
-        }
-        state.withLock { _ = $0.waiters.removeValue(forKey: id) }
+        let concerned = state.withLock { Set($0.clients.keys) }
+        _ = await acknowledgements.wait(timeout: timeout) { self.behind(mark, concerned).isEmpty }
         return behind(mark, concerned)
     }
 
@@ -167,10 +148,8 @@ public final class DiscoveryServer: Sendable {
         }
         logger.info("discovery client connected", metadata: ["client": "\(name)", "stream": "\(id)"])
         defer {
-            state.withLock { state in
-                state.clients[id] = nil
-                for waiter in state.waiters.values { waiter.yield() }
-            }
+            state.withLock { $0.clients[id] = nil }
+            acknowledgements.notify()
             logger.info("discovery client gone", metadata: ["client": "\(name)", "stream": "\(id)"])
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -202,9 +181,9 @@ public final class DiscoveryServer: Sendable {
                     if acknowledgement.refusal != nil { state.counts.refusals += 1 }
                 }
                 state.clients[id]?.wake.yield()
-                for waiter in state.waiters.values { waiter.yield() }
                 return acknowledgement
             }
+            acknowledgements.notify()
         } catch let violation as DiscoverySession.Violation {
             logger.warning(
                 "discovery client asks for too much",
@@ -221,13 +200,14 @@ public final class DiscoveryServer: Sendable {
     }
 
     private func next(for id: UInt64) -> Envoy_Service_Discovery_V3_DeltaDiscoveryResponse? {
-        state.withLock { state in
+        // A client that is not concerned by a change is up to date without a word.
+        var advanced = false
+        defer { if advanced { acknowledgements.notify() } }
+        return state.withLock { state in
             for table in state.tables {
                 let before = state.clients[id]?.session.acknowledged(table.typeURL)
                 let response = state.clients[id]?.session.next(table) ?? nil
-                if state.clients[id]?.session.acknowledged(table.typeURL) != before {
-                    for waiter in state.waiters.values { waiter.yield() }
-                }
+                if state.clients[id]?.session.acknowledged(table.typeURL) != before { advanced = true }
                 if let response {
                     state.counts.responses += 1
                     state.counts.resourcesSent += UInt64(response.resources.count)

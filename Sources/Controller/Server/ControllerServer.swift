@@ -1,0 +1,242 @@
+public import Addressing
+public import Discovery
+import Foundation
+import GRPCCore
+import GRPCNIOTransportHTTP2
+import Identity
+public import Logging
+import NIOCore
+public import ObjectSource
+import Observability
+
+/// The control plane: discovery and certificates on one TLS port, node tokens on a socket in its state directory.
+public final class ControllerServer: Sendable {
+    /// The names that proxies expect a control plane by.
+    static let serverNames = ["istiod.istio-system.svc", "localhost"]
+    /// How long a request for an identity waits for the report of its pod.
+    static let patience = Duration.seconds(2)
+
+    public let discovery: DiscoveryServer
+    /// PEM, for those who connect.
+    public let rootPEM: String
+    /// Ready once the objects are published and the port is open.
+    public let readiness = Readiness()
+
+    private let settings: ControllerSettings
+    private let source: any ObjectSource
+    private let publisher: MeshPublisher
+    private let pods: PodDirectory
+    private let tokens: NodeTokenIssuer
+    private let certificates: ServerCertificates
+    private let metrics: ControllerMetrics
+    private let transport: HTTP2ServerTransport.Posix
+    private let server: GRPCServer<HTTP2ServerTransport.Posix>
+    private let listening: Readiness.Task
+    private let now: @Sendable () -> Date
+    private let logger: Logger
+
+    /// Opens the state and reads the objects once; nothing is served before ``run()``.
+    ///
+    /// - Parameters:
+    ///   - now: The time that tokens and certificates are held against.
+    /// - Throws: ``ControllerError``.
+    public convenience init(
+        _ settings: ControllerSettings, logger: Logger, now: @escaping @Sendable () -> Date = { Date() }
+    ) async throws(ControllerError) {
+        try StateDirectory.prepare(settings.state, apartFrom: [settings.source, settings.status])
+        let source: FolderObjectSource
+        do {
+            source = try FolderObjectSource(source: settings.source, status: settings.status)
+        } catch {
+            throw ControllerError(
+                .source, "the objects cannot be read", cause: "\(error)", hint: "check --source and --status")
+        }
+        try await self.init(settings, source: source, logger: logger, now: now)
+    }
+
+    init(
+        _ settings: ControllerSettings, source: any ObjectSource, logger: Logger, now: @escaping @Sendable () -> Date
+    ) async throws(ControllerError) {
+        self.settings = settings
+        self.source = source
+        self.logger = logger
+        self.now = now
+        discovery = DiscoveryServer(logger: logger)
+        do {
+            let authority = try EmbeddedCA(
+                directory: settings.state, trustDomain: settings.mesh.trustDomain, now: now())
+            tokens = try await NodeTokenIssuer(directory: settings.state)
+            rootPEM = authority.rootPEM
+            metrics = try ControllerMetrics(MetricsRegistry())
+            try metrics.watch(discovery, authority)
+            var addresses: Set<IPAddress> = [.loopbackV4, .loopbackV6]
+            if !settings.listen.address.isUnspecified { addresses.insert(settings.listen.address) }
+            certificates = try ServerCertificates(
+                authority, names: Self.serverNames + settings.serverNames, addresses: addresses.sorted(), now: now())
+            let snapshot = source.snapshot()
+            pods = PodDirectory(snapshot, settings.mesh, patience: Self.patience)
+            publisher = MeshPublisher(MeshTranslation(settings.mesh), discovery, metrics, logger)
+            publisher.publish(snapshot)
+            let check = CallerCheck(verifier: tokens.verifier, now: now, metrics: metrics, logger: logger)
+            transport = try Self.transport(settings, certificates)
+            server = GRPCServer(
+                transport: transport,
+                services: [
+                    DiscoveryService(discovery) { metadata in
+                        try await check.caller(metadata, of: "discovery").node
+                    },
+                    CertificateService(authority: authority, check: check, pods: pods, metrics: metrics),
+                ])
+        } catch {
+            throw ControllerError(.authority, "the controller cannot be set up", cause: "\(error)")
+        }
+        listening = readiness.pending("listen at \(settings.listen)")
+    }
+
+    private static func transport(
+        _ settings: ControllerSettings, _ certificates: ServerCertificates
+    ) throws -> HTTP2ServerTransport.Posix {
+        let address: GRPCNIOTransportCore.SocketAddress =
+            settings.listen.address.isV4
+            ? .ipv4(host: settings.listen.address.description, port: Int(settings.listen.port))
+            : .ipv6(host: settings.listen.address.description, port: Int(settings.listen.port))
+        let config = HTTP2ServerTransport.Posix.Config.defaults { config in
+            config.http2.targetWindowSize = 1 << 20
+            config.http2.maxConcurrentStreams = 100
+            // A client that reconnects tells of every resource it has.
+            config.rpc.maxRequestPayloadSize = 64 << 20
+            config.connection.keepalive.time = .seconds(30)
+            config.connection.keepalive.timeout = .seconds(10)
+            config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(10)
+            config.connection.keepalive.clientBehavior.allowWithoutCalls = true
+            config.channelDebuggingCallbacks.onAcceptTCPConnection = { RequireTLS13.add(to: $0) }
+        }
+        return HTTP2ServerTransport.Posix(
+            address: address, transportSecurity: try .tls(certificateReloader: certificates), config: config)
+    }
+
+    /// Where it listens, once it does.
+    public var endpoint: Addressing.Endpoint {
+        get async throws {
+            let address = try await transport.listeningAddress
+            let text = address.ipv4.map { ($0.host, $0.port) } ?? address.ipv6.map { ($0.host, $0.port) }
+            guard let text, let ip = IPAddress(text.0), let port = UInt16(exactly: text.1) else {
+                throw ControllerError(.listen, "the address \(address) is none")
+            }
+            return Addressing.Endpoint(ip, port)
+        }
+    }
+
+    /// What is wrong with the source.
+    public var problems: [ObjectProblem] { publisher.problems }
+    /// Policies that are not, or not wholly, in force.
+    public var warnings: [PolicyWarning] { publisher.warnings }
+
+    /// Waits until every connected proxy has taken note that a pod is no longer captured.
+    ///
+    /// - Returns: Empty when all have; else who or what was missing when the time was over.
+    public func waitUntilReleased(_ pod: ObjectName, timeout: Duration) async -> [String] {
+        await publisher.waitUntilReleased(pod, timeout: timeout)
+    }
+
+    /// Serves until the task is cancelled.
+    ///
+    /// - Throws: ``ControllerError`` when a port or the socket cannot be had, or a listener fails.
+    public func run() async throws {
+        let socket = try TokenSocket(directory: settings.state, answers: tokenAnswers, logger: logger)
+        defer { socket.close() }
+        let admin = try await startAdmin()
+        do {
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                // True: the whole is over.
+                group.addTask {
+                    try await self.serve()
+                    return true
+                }
+                group.addTask {
+                    await self.follow()
+                    return true
+                }
+                group.addTask {
+                    await self.renew()
+                    return true
+                }
+                group.addTask {
+                    let endpoint = try await self.endpoint
+                    self.listening.done()
+                    self.logger.info("controller is listening", metadata: ["address": "\(endpoint)"])
+                    return false
+                }
+                defer { group.cancelAll() }
+                while let isOver = try await group.next(), !isOver {}
+            }
+        } catch is CancellationError {
+            // What run() waits for.
+        } catch {
+            await admin?.close()
+            throw error
+        }
+        await admin?.close()
+    }
+
+    private func serve() async throws {
+        do {
+            try await server.serve()
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            throw ControllerError(
+                .listen, "cannot serve at \(settings.listen)", cause: "\(error)", hint: "is another one running there?")
+        }
+    }
+
+    private func follow() async {
+        for await snapshot in source.snapshots() {
+            pods.update(snapshot)
+            publisher.publish(snapshot)
+        }
+    }
+
+    private func renew() async {
+        while !Task.isCancelled {
+            let left = certificates.notAfter.timeIntervalSince(now())
+            do {
+                try await ContinuousClock().sleep(for: .seconds(max(left / 2, 60)))
+                try certificates.renew(now: now())
+                logger.info("server certificate renewed")
+            } catch is CancellationError {
+                return
+            } catch {
+                logger.error("the server certificate cannot be renewed", metadata: ["reason": "\(error)"])
+            }
+        }
+    }
+
+    private var tokenAnswers: TokenSocket.Answers {
+        TokenSocket.Answers(
+            token: { [tokens, metrics, now] node throws(IdentityError) in
+                let issued = try await tokens.issue(node: node, now: now())
+                metrics.tokens.single.increment()
+                return issued
+            },
+            released: { [publisher] text in
+                let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+                guard parts.count == 2 else { return "\"\(text)\" is no namespace/name" }
+                let pod = ObjectName(namespace: String(parts[0]), name: String(parts[1]))
+                let missing = await publisher.waitUntilReleased(pod, timeout: .seconds(5))
+                return missing.isEmpty ? "" : "not yet known to: \(missing.joined(separator: ", "))"
+            },
+            rootPEM: rootPEM)
+    }
+
+    private func startAdmin() async throws -> HTTPEndpoint? {
+        guard let admin = settings.admin else { return nil }
+        do {
+            return try await HTTPEndpoint.start(
+                on: [(admin.address.description, Int(admin.port))],
+                routes: AdminRoutes.routes(metrics, readiness, discovery, publisher))
+        } catch {
+            throw ControllerError(.listen, "cannot serve at \(admin)", cause: "\(error)")
+        }
+    }
+}

@@ -1,0 +1,53 @@
+public import Addressing
+
+/// What a controller needs to know to start.
+public struct ControllerSettings: Sendable {
+    /// The folder of objects that a user writes to.
+    public var source: String
+    /// The folder that the nodes report to.
+    public var status: String
+    /// The folder of keys: the controller's alone, and not inside the others.
+    public var state: String
+    /// Where discovery and certificates are served; port 0 lets the system choose.
+    public var listen: Endpoint
+    /// Where metrics and readiness are served; `nil` for nowhere.
+    public var admin: Endpoint?
+    public var mesh = MeshConfiguration()
+    /// More names for the server's certificate.
+    public var serverNames: [String] = []
+
+    public init(source: String, status: String, state: String, listen: Endpoint, admin: Endpoint? = nil) {
+        self.source = source
+        self.status = status
+        self.state = state
+        self.listen = listen
+        self.admin = admin
+    }
+}
+
+/// Why a controller cannot start or go on.
+public struct ControllerError: Error, Sendable, CustomStringConvertible {
+    public enum Code: String, Sendable, Hashable {
+        case stateDirectory
+        case source
+        case authority
+        case listen
+        case tokenSocket
+    }
+
+    public let code: Code
+    public let message: String
+    public let cause: String
+    public let hint: String
+
+    public init(_ code: Code, _ message: String, cause: String = "", hint: String = "") {
+        self.code = code
+        self.message = message
+        self.cause = cause
+        self.hint = hint
+    }
+
+    public var description: String {
+        message + (cause.isEmpty ? "" : ": \(cause)") + (hint.isEmpty ? "" : " (\(hint))")
+    }
+}

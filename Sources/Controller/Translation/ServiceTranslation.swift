@@ -1,0 +1,95 @@
+import Addressing
+import Mesh
+import ObjectSource
+
+/// A Kubernetes service as a service of the mesh.
+struct ServiceTranslation {
+    private let configuration: MeshConfiguration
+    private let network: String
+
+    init(_ configuration: MeshConfiguration, network: String) {
+        self.configuration = configuration
+        self.network = network
+    }
+
+    static let trafficDistribution = "networking.istio.io/traffic-distribution"
+
+    func key(_ name: ObjectName) -> NamespacedHostname {
+        NamespacedHostname(
+            namespace: name.namespace, hostname: "\(name.name).\(name.namespace).svc.\(configuration.domainSuffix)")
+    }
+
+    /// `nil` for a service that is only a name for something outside.
+    func service(_ object: ServiceObject, namespace: Namespace?) -> Mesh.Service? {
+        guard object.spec.type != .externalName else { return nil }
+        return Mesh.Service(
+            name: object.metadata.name, namespace: object.metadata.namespace,
+            hostname: key(object.metadata.objectName).hostname,
+            addresses: object.spec.clusterIPs.compactMap { IPAddress($0) }.map {
+                NetworkAddress(network: network, address: $0)
+            },
+            ports: object.spec.ports.map { port in
+                Mesh.Service.Port(
+                    port.port, target: Self.target(port),
+                    appProtocol: port.transport == .tcp ? Self.appProtocol(port) : .unknown)
+            },
+            loadBalancing: Self.loadBalancing(object, namespace), ipFamilies: Self.families(object.spec.ipFamilies),
+            canonical: true)
+    }
+
+    /// 0 for a named port: each workload has its own.
+    private static func target(_ port: ServicePort) -> UInt16 {
+        switch port.target {
+        case .number(let number): number
+        case .name: 0
+        }
+    }
+
+    /// By `appProtocol`, else by the port's name up to the first hyphen.
+    static func appProtocol(_ port: ServicePort) -> Mesh.Service.AppProtocol {
+        let word =
+            port.appProtocol.isEmpty
+            ? port.name.split(separator: "-", maxSplits: 1).first.map(String.init) ?? ""
+            : port.appProtocol
+        switch word.lowercased() {
+        // A name of two words that begins like gRPC and is something else.
+        case "grpc" where port.appProtocol.isEmpty && port.name.lowercased().hasPrefix("grpc-web"): return .unknown
+        case "http", "kubernetes.io/ws": return .http11
+        case "http2", "kubernetes.io/h2c": return .http2
+        case "grpc": return .grpc
+        case "tls", "https", "kubernetes.io/wss": return .tls
+        case "tcp": return .tcp
+        default: return .unknown
+        }
+    }
+
+    private static func families(_ families: [ServiceSpec.IPFamily]) -> Mesh.Service.IPFamilies {
+        switch Set(families) {
+        case [.v4]: .v4Only
+        case [.v6]: .v6Only
+        case [.v4, .v6]: .dual
+        default: .automatic
+        }
+    }
+
+    private static func loadBalancing(_ object: ServiceObject, _ namespace: Namespace?) -> LoadBalancing? {
+        let health: LoadBalancing.HealthPolicy = object.spec.publishNotReadyAddresses ? .allowAll : .onlyHealthy
+        if object.spec.internalTrafficPolicy == .local {
+            return LoadBalancing(preferences: [.node], mode: .strict, healthPolicy: health)
+        }
+        let wish =
+            object.spec.trafficDistribution.isEmpty
+            ? object.metadata.annotations[trafficDistribution] ?? namespace?.metadata.annotations[trafficDistribution]
+            : object.spec.trafficDistribution
+        switch wish?.lowercased() {
+        case "preferclose", "prefersamezone":
+            return LoadBalancing(
+                preferences: [.network, .region, .zone], mode: .failover, healthPolicy: health)
+        case "prefersamenode":
+            return LoadBalancing(
+                preferences: [.network, .region, .zone, .subzone, .node], mode: .failover, healthPolicy: health)
+        default:
+            return health == .allowAll ? LoadBalancing(healthPolicy: health) : nil
+        }
+    }
+}
