@@ -159,6 +159,7 @@ let package = Package(
             name: "CNIPluginTests", dependencies: ["CLinux", "CNI", "Handover", "LinuxNetwork"], swiftSettings: strict),
         .testTarget(name: "ObjectSourceTests", dependencies: ["ObjectSource"], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
+        .testTarget(name: "ReferenceTests", swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(
             name: "LinuxNetworkTests", dependencies: ["Addressing", "LinuxNetwork", "CLinux"], swiftSettings: strict),

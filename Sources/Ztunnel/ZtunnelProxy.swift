@@ -44,9 +44,7 @@ public final class ZtunnelProxy: Sendable {
         zds = try ZDSClient(
             path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers, logger: logger)
         observation = Mutex(nil)
-        try metrics.gauge("apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind") {
-            Double(accessLog.dropped)
-        }
+        try AccessLogMetrics.register(in: metrics) { accessLog.dropped }
         let local = LocalIdentities(node: configuration.nodeName, contexts: contexts)
         let observed = store.onChange { [workers] event in
             local.update(event)

@@ -1,0 +1,10 @@
+import Observability
+
+/// What the agent serves at `/metrics`, without running it: for the reference table.
+public enum AgentMetricsReference {
+    public static func descriptions() throws -> [MetricsRegistry.Description] {
+        let registry = MetricsRegistry()
+        _ = try AgentMetrics(registry)
+        return registry.describe()
+    }
+}

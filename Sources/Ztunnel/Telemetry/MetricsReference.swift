@@ -1,0 +1,21 @@
+import Observability
+
+/// What ztunnel serves at `/metrics`, without running it: for the reference table.
+public enum ZtunnelMetricsReference {
+    public static func descriptions() throws -> [MetricsRegistry.Description] {
+        let registry = MetricsRegistry()
+        _ = try ConnectionMetrics(registry)
+        _ = try PodGauges(registry)
+        try AccessLogMetrics.register(in: registry) { 0 }
+        _ = try ProcessMetrics(registry, version: "")
+        return registry.describe()
+    }
+}
+
+enum AccessLogMetrics {
+    static func register(in registry: MetricsRegistry, dropped: @escaping @Sendable () -> UInt64) throws {
+        try registry.gauge("apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind") {
+            Double(dropped())
+        }
+    }
+}
