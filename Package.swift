@@ -184,5 +184,12 @@ let package = Package(
         .testTarget(
             name: "KeeperTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
             swiftSettings: strict),
+        .testTarget(
+            name: "TLSEngineTests", dependencies: ["TLSEngine", "Mesh", .x509, .crypto, .asn1], swiftSettings: strict),
+        .testTarget(
+            name: "HBONETests",
+            dependencies: [
+                "Addressing", "HBONE", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .x509, .crypto, .asn1,
+            ], swiftSettings: strict),
     ]
 )

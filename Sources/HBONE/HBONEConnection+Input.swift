@@ -219,6 +219,6 @@ extension HBONEConnection {
             for (id, stream) in streams where id > last { stream.connectionEnded(error) }
         }
         delegate?.connectionCapacityChanged(self)
-        finishIfDrained()
+        runLater()
     }
 }

@@ -124,16 +124,17 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
         } else if opaque == Self.drainPing, isDraining, !drainAnnounced {
             drainAnnounced = true
             http2.goAway(last: http2.highestPeerStream)
-            finishIfDrained()
+            runLater()
         }
     }
 
     // MARK: The end
 
-    /// Closes when the last stream of a connection that takes no more is over.
+    /// Closes when the last stream of a connection that takes no more is over and everything has been sent; called
+    /// when nothing is left to send.
     func finishIfDrained() {
-        guard phase == .open, waiting.isEmpty, streams.values.allSatisfy(\.isDelivering) else { return }
-        guard isDraining && drainAnnounced || peerGoAway != nil else { return }
+        guard isDraining && drainAnnounced || peerGoAway != nil, phase == .open else { return }
+        guard waiting.isEmpty, streams.values.allSatisfy(\.isDelivering) else { return }
         finish(peerGoAway?.code == .peerError ? peerGoAway : nil, politely: true, sparing: true)
     }
 

@@ -37,7 +37,7 @@ extension HBONEConnection {
         var turns = Self.sendsPerTurn
         while phase == .handshaking || phase == .open {
             guard !isBlocked, sendOutput() else { return }
-            guard phase == .open, !http2.control.isEmpty || !sendQueue.isEmpty else { break }
+            guard phase == .open, !http2.control.isEmpty || !sendQueue.isEmpty else { return finishIfDrained() }
             guard turns > 0 else { return runLater() }
             turns -= 1
             gather()

@@ -205,7 +205,6 @@ public final class HBONEConnection {
             drainAnnounced = true
         }
         runLater()
-        finishIfDrained()
     }
 
     /// Closes at once. Streams end with ``HBONEError/Code/closedLocally``, their applications see a reset.

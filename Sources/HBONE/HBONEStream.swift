@@ -193,6 +193,6 @@ extension HBONEConnection {
         guard phase == .open else { return }
         if !waiting.isEmpty { sendWaiting() }
         delegate?.connectionCapacityChanged(self)
-        finishIfDrained()
+        if isDraining || peerGoAway != nil { runLater() }
     }
 }

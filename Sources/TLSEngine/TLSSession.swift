@@ -299,6 +299,11 @@ public final class TLSSession {
         }
     }
 
+    /// Appends a record without content, which only a test wants.
+    func appendEmptyRecord(_ output: inout OutputRawSpan) -> Bool {
+        append(RecordProtection.ContentType.applicationData, [], to: &output)
+    }
+
     /// Appends close_notify, once; nothing can be sealed afterwards. Does nothing before the handshake is over.
     public func close(output: inout OutputRawSpan) {
         guard state == .established || state == .peerClosed, !closeSent else { return }
