@@ -15,7 +15,7 @@ struct Apus: AsyncParsableCommand {
         commandName: "apus",
         abstract: "A service mesh without sidecars: mutual TLS, L4 policy and telemetry for labelled namespaces.",
         version: Version.text,
-        subcommands: [ReferenceCommand.self, AgentCommand.self, ZtunnelCommand.self])
+        subcommands: [ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self])
 }
 
 /// The version this program was built as.
