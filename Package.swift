@@ -128,7 +128,9 @@ let package = Package(
             ], swiftSettings: strict),
         .target(
             name: "LocalCluster",
-            dependencies: ["Addressing", "CNI", "LinuxNetwork", "Netlink", "Redirection", .logging, .yams],
+            dependencies: [
+                "Addressing", "CLinux", "CNI", "LinuxNetwork", "Netlink", "Redirection", .logging, .yams,
+            ],
             swiftSettings: strict),
 
         // MARK: Programs

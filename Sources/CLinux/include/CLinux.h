@@ -60,3 +60,7 @@ ssize_t apus_receive_descriptors(
 /// root with `uid` other than 0, changes to that user and group first. Returns 0, or -1 with errno and `*step` naming
 /// the call that failed.
 int apus_drop_privileges(uint32_t uid, const char **step);
+
+/// posix_spawn of `path` with three descriptors as 0, 1 and 2 and no others, no signal blocked or ignored, in a session
+/// of its own and in the calling thread's network namespace. Returns 0 or an errno value.
+int apus_spawn(const char *path, char *const argv[], char *const envp[], const int streams[3], pid_t *pid);
