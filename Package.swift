@@ -150,6 +150,9 @@ let package = Package(
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(
+            name: "LocalClusterTests", dependencies: ["LocalCluster", "Addressing", "CNI", "LinuxNetwork"],
+            swiftSettings: strict),
+        .testTarget(
             name: "IdentityTests",
             dependencies: [
                 "Addressing", "Identity", "IstioAPI", "Mesh", .x509, .crypto, .asn1, .jwt, .grpcCore, .grpcTransport,

@@ -15,7 +15,9 @@ struct Apus: AsyncParsableCommand {
         commandName: "apus",
         abstract: "A service mesh without sidecars: mutual TLS, L4 policy and telemetry for labelled namespaces.",
         version: Version.text,
-        subcommands: [ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self])
+        subcommands: [
+            ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self, DemoCommand.self, LocalCommand.self,
+        ])
 }
 
 /// The version this program was built as.

@@ -77,13 +77,16 @@ public final class LocalCluster: Sendable {
 
     /// Builds the network, starts the controller and the nodes' agents, and waits until each node has a ztunnel.
     public func up() throws {
-        try Underlay(layout: layout, nodes: configuration.nodes).build()
+        try buildNetwork()
         try startController()
-        for node in nodes {
-            try node.makeFolders()
-            try startAgent(node)
-        }
+        for node in nodes { try startAgent(node) }
         for node in nodes { try waitForNode(node) }
+    }
+
+    /// The namespaces, what joins them, and the nodes' folders: everything that needs no process of the mesh.
+    func buildNetwork() throws {
+        try Underlay(layout: layout, nodes: configuration.nodes).build()
+        for node in nodes { try node.makeFolders() }
     }
 
     /// Detaches the pods, ends every process and removes what the run made. Doing it again does nothing.

@@ -43,6 +43,6 @@ public final class LocalPod: Sendable {
         try PodClientConnection(path: controlSocket, pod: key)
     }
 
-    /// What is in force in the pod's namespace now.
+    /// What is in force in the pod's namespace.
     public func kernelState() throws -> KernelState { try KernelState(namespace: namespacePath) }
 }

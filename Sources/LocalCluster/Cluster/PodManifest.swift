@@ -30,7 +30,7 @@ public struct PodManifest: Sendable, Hashable {
 
     /// Every Pod in the YAML files of a folder, in the order of files and documents.
     public static func all(in folder: String) throws -> [PodManifest] {
-        try Files.names(in: folder).filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }.flatMap { name in
+        try YAMLDocuments.files(in: folder).flatMap { name in
             do { return try all(yaml: Files.text("\(folder)/\(name)") ?? "") } catch {
                 throw LocalClusterError(.manifest, "\(folder)/\(name) cannot be read", cause: error)
             }
@@ -39,7 +39,7 @@ public struct PodManifest: Sendable, Hashable {
 
     /// Every Pod among the documents of a YAML text; objects of other kinds are passed over.
     public static func all(yaml: String) throws -> [PodManifest] {
-        try compose_all(yaml: yaml).compactMap { node in
+        try YAMLDocuments.read(yaml).compactMap { node in
             guard node["kind"]?.string == "Pod" else { return nil }
             let object = try YAMLDecoder().decode(Object.self, from: node)
             guard let container = object.spec.containers.first else {

@@ -15,7 +15,7 @@ public struct SourceFolder: Sendable {
 
     /// Copies the YAML files of another folder in.
     public func copy(from folder: String) throws {
-        let names = Files.names(in: folder).filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }
+        let names = YAMLDocuments.files(in: folder)
         guard !names.isEmpty else { throw LocalClusterError(.manifest, "no YAML files in \(folder)") }
         for name in names { try put(name, Files.text("\(folder)/\(name)") ?? "") }
     }
@@ -23,15 +23,15 @@ public struct SourceFolder: Sendable {
     /// Sets a label of a namespace, or takes it off with `nil`, as `kubectl label` does.
     /// - Throws: ``LocalClusterError`` with code `manifest` when no file has that namespace.
     public func label(namespace: String, _ key: String, _ value: String?) throws {
-        for name in Files.names(in: path).filter({ $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") }) {
-            var documents = Array(try compose_all(yaml: Files.text("\(path)/\(name)") ?? ""))
+        for name in YAMLDocuments.files(in: path) {
+            var documents = try YAMLDocuments.read(Files.text("\(path)/\(name)") ?? "")
             let index = documents.firstIndex {
                 $0["kind"]?.string == "Namespace" && $0["metadata"]?["name"]?.string == namespace
             }
             guard let index else { continue }
             var metadata = documents[index]["metadata"] ?? Node.mapping([:])
             var labels = metadata["labels"] ?? Node.mapping([:])
-            labels[key] = value.map { Node($0) }
+            labels.mapping?[Node(key)] = value.map { Node($0) }
             metadata["labels"] = labels
             documents[index]["metadata"] = metadata
             try put(name, try Yams.serialize(nodes: documents))

@@ -1,21 +1,35 @@
-import CLinux
+import Dispatch
 import Glibc
 import LinuxNetwork
+import Synchronization
 
-/// SIGINT and SIGTERM as something to wait for, so that what was built can be taken down.
+/// SIGINT, SIGTERM and SIGHUP as something to wait for, so that what was built can be taken down.
 public final class Interrupts: Sendable {
-    private let signals: SignalDescriptor
+    private let arrived = DispatchSemaphore(value: 0)
+    private let signals = Mutex<[CInt]>([])
+    private let sources = Mutex<[any DispatchSourceSignal]>([])
 
-    /// Make it before any other thread is started.
-    public init() throws { signals = try SignalDescriptor([SIGINT, SIGTERM, SIGHUP]) }
+    /// From now on the signals no longer end the process.
+    public init() {
+        let made = [SIGINT, SIGTERM, SIGHUP].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { [weak self] in
+                self?.signals.withLock { $0.append(number) }
+                self?.arrived.signal()
+            }
+            source.activate()
+            return source
+        }
+        sources.withLock { $0 = made }
+    }
 
-    /// Waits for the first one.
+    /// Waits for the next one.
     /// - Returns: The signal's number.
     public func wait() -> CInt {
         while true {
-            var ready = pollfd(fd: signals.descriptor.raw, events: Int16(POLLIN), revents: 0)
-            _ = poll(&ready, 1, -1)
-            if let signal = signals.next() { return signal }
+            arrived.wait()
+            if let signal = signals.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return signal }
         }
     }
 

@@ -23,7 +23,7 @@ public struct KernelState: Sendable, Hashable {
         try NetworkNamespace(path: namespace).run { () throws in
             for name in Self.parameters { parts[name] = Files.text("/proc/sys/\(name)") ?? "absent" }
             parts["listeners"] = Self.listeners()
-            parts["sockets"] = Self.socketCount()
+            parts["sockets"] = Self.settledSocketCount()
         }
         self.parts = parts
     }
@@ -58,7 +58,20 @@ public struct KernelState: Sendable, Hashable {
     }
 
     /// All sockets of the namespace, those without an address included: the first line of sockstat, `sockets: used N`.
-    private static func socketCount() -> String {
-        (Files.text("/proc/thread-self/net/sockstat") ?? "").split(separator: "\n").first.map(String.init) ?? ""
+    /// Closed ones, such as those of the programs just run, are freed a moment later: so the count is read until it has
+    /// been the same for a tenth of a second.
+    private static func settledSocketCount() -> String {
+        func now() -> String {
+            (Files.text("/proc/thread-self/net/sockstat") ?? "").split(separator: "\n").first.map(String.init) ?? ""
+        }
+        var last = now()
+        var same = 0
+        for _ in 0..<100 where same < 5 {
+            Waiting.pause(.milliseconds(20))
+            let count = now()
+            same = count == last ? same + 1 : 0
+            last = count
+        }
+        return last
     }
 }
