@@ -23,7 +23,8 @@ public struct LocalNode: Sendable {
     public var cniSocket: String { "\(folder)/cni.sock" }
     public var keeperSocket: String { "\(folder)/keeper.sock" }
     public var ztunnelSocket: String { "\(folder)/ztunnel/ztunnel.sock" }
-    var podFolder: String { "\(folder)/pods" }
+    /// The control sockets of the pods' programs.
+    var podFolder: String { "\(folder)/control" }
 
     public var namespaceName: String { layout.nodeNamespace(index) }
     public var namespace: String { RunLayout.namespacePath(namespaceName) }

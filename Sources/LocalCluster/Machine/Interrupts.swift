@@ -5,33 +5,45 @@ import Synchronization
 
 /// SIGINT, SIGTERM and SIGHUP as something to wait for, so that what was built can be taken down.
 public final class Interrupts: Sendable {
-    private let arrived = DispatchSemaphore(value: 0)
-    private let signals = Mutex<[CInt]>([])
-    private let sources = Mutex<[any DispatchSourceSignal]>([])
+    /// The signals that came and were not taken yet.
+    private final class Queue: Sendable {
+        private let arrived = DispatchSemaphore(value: 0)
+        private let signals = Mutex<[CInt]>([])
+
+        func put(_ signal: CInt) {
+            signals.withLock { $0.append(signal) }
+            arrived.signal()
+        }
+
+        func take() -> CInt {
+            while true {
+                arrived.wait()
+                if let signal = signals.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return signal }
+            }
+        }
+    }
+
+    private let queue: Queue
+    /// Kept, since a source that is let go tells nothing any more.
+    private let sources: Mutex<[any DispatchSourceSignal]>
 
     /// From now on the signals no longer end the process.
     public init() {
-        let made = [SIGINT, SIGTERM, SIGHUP].map { number in
-            signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler { [weak self] in
-                self?.signals.withLock { $0.append(number) }
-                self?.arrived.signal()
-            }
-            source.activate()
-            return source
-        }
-        sources.withLock { $0 = made }
+        let queue = Queue()
+        self.queue = queue
+        sources = Mutex(
+            [SIGINT, SIGTERM, SIGHUP].map { number in
+                signal(number, SIG_IGN)
+                let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+                source.setEventHandler { queue.put(number) }
+                source.activate()
+                return source
+            })
     }
 
     /// Waits for the next one.
     /// - Returns: The signal's number.
-    public func wait() -> CInt {
-        while true {
-            arrived.wait()
-            if let signal = signals.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return signal }
-        }
-    }
+    public func wait() -> CInt { queue.take() }
 
     /// Runs `body` on a thread of its own when one comes, and ends the process with 128 and its number.
     public func onFirst(_ body: @escaping @Sendable () -> Void) throws {
