@@ -96,6 +96,10 @@ struct AgentCommand: AsyncParsableCommand {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
+        if let tokenSocket {
+            let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
+            settings.peersUpdated = { await notice.wait(for: $0) }
+        }
         let metrics = MetricsRegistry()
         let objects = try FolderObjectSource(source: source, status: status)
         let agent = try NodeAgent(
