@@ -63,13 +63,3 @@ func contents(_ path: String) -> String? {
         bytes += chunk[..<count]
     }
 }
-
-/// Waits for a condition, for a few seconds at most.
-func eventually(_ condition: () -> Bool) async -> Bool {
-    let deadline = ContinuousClock.now + .seconds(5)
-    while !condition() {
-        guard ContinuousClock.now < deadline else { return false }
-        await Task.yield()
-    }
-    return true
-}
