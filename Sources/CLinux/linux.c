@@ -86,7 +86,7 @@ ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const in
         header->cmsg_len = CMSG_LEN(count * sizeof(int));
         memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
     }
-    return sendmsg(fd, &message, MSG_NOSIGNAL);
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 ssize_t apus_receive_descriptors(
@@ -104,7 +104,7 @@ ssize_t apus_receive_descriptors(
     };
     *count = 0;
     *truncated = false;
-    ssize_t received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    ssize_t received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (received < 0) return received;
     *truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {

@@ -118,6 +118,13 @@ public enum Sockets {
         return getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) == 0 ? value : errno
     }
 
+    /// Whether the socket is a listener (SO_ACCEPTCONN); shutdown(2) on any copy ends that.
+    public static func isListening(_ fd: CInt) -> Bool {
+        var value: CInt = 0
+        var length = socklen_t(MemoryLayout<CInt>.size)
+        return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value != 0
+    }
+
     public static func setReuseAddress(_ fd: CInt) throws(SystemError) {
         try set(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR")
     }

@@ -165,9 +165,9 @@ final class Keeper: TimerHandler {
         guard let pod = pods[uid] else { throw Refusal("the pod is gone") }
         if plain { return (Self.request(for: pod.description, handedOver: []), [pod.namespace.value.raw]) }
         do {
-            try pod.listen()
+            try pod.mend()
         } catch {
-            throw Refusal("the keeper cannot listen in the pod: \(error)")
+            throw Refusal("the keeper cannot make the pod's sockets: \(error)")
         }
         return (Self.request(for: pod.description, handedOver: Pod.handedOver), pod.descriptorsToHandOver)
     }
@@ -217,7 +217,7 @@ final class Keeper: TimerHandler {
             log.warn("the active ztunnel is gone; connections wait", ["pid": connection.peer.pid, "pods": pods.count])
             if successor == nil {
                 for pod in pods.values { report(pod) }
-                if connection.isPlain { timerFired(tag: 0) }
+                if connection.isPlain { listenAgain() }
             } else {
                 takeOver()
             }
@@ -227,8 +227,8 @@ final class Keeper: TimerHandler {
 
     /// Makes the listeners again that a ztunnel of Istio's had in its own hands, so that connections wait for the next
     /// one; the dying one may hold the ports for a moment.
-    func timerFired(tag: Int) {
-        listenRetry.map(loop.cancel)
+    private func listenAgain() {
+        if let listenRetry { loop.cancel(listenRetry) }
         listenRetry = nil
         guard active?.isPlain != true else { return }
         var failure: (any Error)?
@@ -239,6 +239,8 @@ final class Keeper: TimerHandler {
         log.warn("cannot listen in every pod yet; trying again", ["error": failure])
         listenRetry = loop.schedule(after: .milliseconds(Int.random(in: 200...400)), self)
     }
+
+    func timerFired(tag: Int) { listenAgain() }
 
     // MARK: States
 

@@ -29,7 +29,8 @@ final class Pod {
 
     var description: KeeperPod
     let namespace: SharedNamespace
-    let stock: Stock
+    private var stock: Stock
+    private let makeStock: () throws -> Stock
     private let dualStack: Bool
     private var listeners: [Listener] = []
     /// What the agent knows about this pod.
@@ -43,7 +44,9 @@ final class Pod {
         description = pod
         self.namespace = namespace
         dualStack = try namespace.run { pod.dualStack && Sockets.kernelHasIPv6 }
-        stock = try Stock(loop, log, uid: pod.uid, namespace: namespace, dualStack: dualStack)
+        let dualStack = dualStack
+        makeStock = { try Stock(loop, log, uid: pod.uid, namespace: namespace, dualStack: dualStack) }
+        stock = try makeStock()
         guard listening else { return }
         do {
             try listen()
@@ -61,6 +64,16 @@ final class Pod {
         listeners = try namespace.run {
             try Self.ports.map { Listener(try Self.listener(on: $0, dualStack)) }
         }
+    }
+
+    /// Sees to it that there is something to hand over. A ztunnel may have shut down what it had copies of, by mistake or
+    /// not: the next one gets new ones.
+    func mend() throws {
+        if !listeners.allSatisfy({ Sockets.isListening($0.socket.raw) }) { stopListening() }
+        try listen()
+        guard stock.isBroken else { return }
+        stock.end()
+        stock = try makeStock()
     }
 
     /// Ends the listeners for everyone: shutdown(2) reaches the copies that a ztunnel may still have.

@@ -22,7 +22,7 @@ enum Program {
         let log = Log(format: arguments.logFormat)
         let limit = raiseDescriptorLimit()
         signal(SIGPIPE, SIG_IGN)
-        umask(0o077)
+        umask(0o066)
         do {
             let signals = try SignalDescriptor([SIGTERM, SIGINT])
             let loop = try EventLoop(pool: BufferPool(kept: 0))

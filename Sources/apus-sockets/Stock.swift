@@ -18,7 +18,9 @@ final class Stock: EventHandler, TimerHandler {
     private let packetCost: CInt
     private var registration: EventLoop.Registration?
     private var timers: [Int: TimerID] = [:]
-    private(set) var gauge = StockGauge()
+    private var gauge = StockGauge()
+    /// A ztunnel has shut the pair down: no socket gets through any more.
+    private(set) var isBroken = false
 
     /// The end that ztunnel gets a copy of.
     var descriptor: CInt { pair.second.raw }
@@ -48,14 +50,20 @@ final class Stock: EventHandler, TimerHandler {
     // MARK: Keeping it full
 
     /// ztunnel took a packet (or the keeper took one back): the kernel reports each as an edge.
-    func ready(_ events: ReadyEvents) { topUp() }
+    func ready(_ events: ReadyEvents) {
+        if events.contains(.hangup) { markBroken() }
+        topUp()
+    }
 
     private func topUp() {
+        guard !isBroken else { return }
         do {
             let left = try Self.unread(pair.first) / packetCost
             let taken = gauge.observe(packetsLeft: Int(left))
             if taken, gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
             try fill()
+        } catch let error as SystemError where error.code == EPIPE {
+            markBroken()
         } catch {
             log.error("cannot refill a pod's stock; trying again in 100 ms", ["uid": uid, "error": error])
             set(Tag.retry, after: .milliseconds(100))
@@ -84,6 +92,11 @@ final class Stock: EventHandler, TimerHandler {
         }
     }
 
+    private func markBroken() {
+        if !isBroken { log.error("ztunnel has shut a pod's stock down; the next one gets another", ["uid": uid]) }
+        isBroken = true
+    }
+
     // MARK: Rest and end
 
     func timerFired(tag: Int) {
@@ -101,7 +114,9 @@ final class Stock: EventHandler, TimerHandler {
     /// Receives a packet from the far end, which closes the sockets in it.
     private func takeBack() -> Bool {
         do {
-            return try pair.second.receive(limit: StockMessage.maximumSockets) != nil
+            guard let packet = try pair.second.receive(limit: StockMessage.maximumSockets) else { return false }
+            // An empty packet is the end of a pair that was shut down, and would come for ever.
+            return !packet.bytes.isEmpty
         } catch {
             log.error("cannot take sockets back from a pod's stock", ["uid": uid, "error": error])
             return false

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Handover
 import LinuxNetwork
@@ -80,6 +81,43 @@ struct HostileScenarios {
         #expect(try ztunnel.isTurnedAway())
         try keeper.says("answered what it was not asked")
         #expect(try keeper.ztunnel().takeSnapshot().isEmpty)
+    }
+
+    @Test func aZtunnelThatMakesItsCopyBlockingHoldsNobodyUp() throws {
+        let keeper = try KeeperProcess()
+        let pod = try TestPod("a")
+        let agent = try keeper.agent()
+        _ = try agent.add(pod)
+        let ztunnel = try keeper.ztunnel()
+        let handed = try #require(try ztunnel.takeSnapshot()["a"])
+        // The flag belongs to the socket, not to the copy.
+        #expect(apus_fcntl(try handed.descriptor(.stock), F_SETFL, 0) == 0)
+        #expect(try agent.ask(.removePod(uid: "a", drain: false)).error == nil)
+        #expect(try agent.ask(.list).pods.isEmpty)
+    }
+
+    @Test func whatAZtunnelHasShutDownIsMadeAgainForTheNext() throws {
+        let keeper = try KeeperProcess()
+        let pod = try TestPod("a")
+        let agent = try keeper.agent()
+        _ = try agent.add(pod)
+        var old: TestZtunnel? = try keeper.ztunnel()
+        let broken = try #require(try old?.takeSnapshot()["a"])
+        shutdown(try broken.descriptor(.listenerHBONE), CInt(SHUT_RD))
+        shutdown(try broken.descriptor(.stock), CInt(SHUT_RDWR))
+        try keeper.says("has shut a pod's stock down")
+        #expect(try pod.listeningPorts() == [15001, 15006])
+        old = nil
+        _ = try agent.expect("a", .waiting)
+
+        let handed = try #require(try keeper.ztunnel().takeSnapshot()["a"])
+        #expect(try pod.listeningPorts() == [15001, 15006, 15008])
+        let client = try pod.connect("127.0.0.1:15008")
+        let accepted = try handed.accept(.listenerHBONE)
+        #expect(Sockets.peerEndpoint(accepted.raw) == Sockets.localEndpoint(client.raw))
+        let taken = try handed.takeFromStock()
+        #expect(!taken.isEmpty)
+        for (_, socket) in taken { close(socket) }
     }
 
     @Test func silentPeersDoNotPileUp() throws {

@@ -18,6 +18,18 @@ struct ProgramScenarios {
         #expect(try mode(keeper.ztunnelSocket) == (15000, 0o600))
     }
 
+    @Test func itMakesItsDirectorySoThatZtunnelCanPassThrough() throws {
+        let scratch = try Scratch()
+        let directory = scratch.file("run")
+        defer { for name in ["ztunnel", ""] { rmdir(directory + "/" + name) } }
+        let child = try Child(
+            [KeeperProcess.program, "--run-dir", directory, "--ztunnel-uid", "15000"], output: scratch.file("log"))
+        try eventually("it is ready") { try text(of: child.output).contains("ready") }
+        #expect(try mode(directory) == (0, 0o711))
+        kill(child.pid, SIGTERM)
+        #expect(try child.exitCode() == 0)
+    }
+
     @Test func aSecondKeeperRefusesAndADeadOnesSocketsAreReplaced() throws {
         let keeper = try KeeperProcess()
         let second = try Child(

@@ -48,6 +48,7 @@ int apus_namespace_type(int fd);
 /// SO_PEERCRED.
 int apus_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 
+/// Neither waits, whatever O_NONBLOCK says: whoever has a copy of a descriptor can change that flag for all.
 /// One packet with descriptors: sends `length` bytes and `count` descriptors (at most 253).
 ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const int *descriptors, size_t count);
 /// Receives one packet and up to `capacity` descriptors (close-on-exec). `truncated` tells that bytes or descriptors
