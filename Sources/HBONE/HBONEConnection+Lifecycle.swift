@@ -150,7 +150,9 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
         if saidHello { sealLastWords() }
         let streamError = error ?? HBONEError(.closedLocally, "the tunnel connection was closed")
         endWaiting(streamError)
-        for stream in Array(streams.values) where !(sparing && stream.isDelivering) { stream.connectionEnded(streamError) }
+        for stream in Array(streams.values) where !(sparing && stream.isDelivering) {
+            stream.connectionEnded(streamError)
+        }
         sendQueue.removeAll()
         let delegate = delegate
         self.delegate = nil

@@ -127,7 +127,8 @@ enum PeerVerification {
         let found = identities.isEmpty ? "no SPIFFE identity" : identities.joined(separator: ", ")
         guard !expected.isEmpty else {
             return TLSError(
-                .identityMismatch, "no identity is expected of the peer, so none can be accepted; it presented \(found)",
+                .identityMismatch,
+                "no identity is expected of the peer, so none can be accepted; it presented \(found)",
                 alert: Alert.accessDenied)
         }
         let wanted = expected.map(\.description).joined(separator: ", ")

@@ -99,7 +99,9 @@ public final class TLSContext: Sendable {
             SSL_CTX_set1_tls13_ciphers(handle, Self.ciphers, flags, Self.ciphers.count) == 1,
             SSL_CTX_set_verify_algorithm_prefs(handle, Self.signatures, Self.signatures.count) == 1,
             SSL_CTX_set_alpn_protos(handle, alpn, alpn.count) == 0
-        else { throw TLSError(.internalFailure, "the TLS library refused our settings", cause: LibraryError.takeText()) }
+        else {
+            throw TLSError(.internalFailure, "the TLS library refused our settings", cause: LibraryError.takeText())
+        }
         SSL_CTX_set_options(handle, UInt32(SSL_OP_NO_TICKET))
         SSL_CTX_set_session_cache_mode(handle, CInt(SSL_SESS_CACHE_OFF))
         SSL_CTX_set_early_data_enabled(handle, 0)

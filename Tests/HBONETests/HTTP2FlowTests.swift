@@ -64,14 +64,17 @@ struct HTTP2FlowTests {
         let bytes = Frames.connect(1) + Frames.data(1, [1, 2, 3]) + Frames.data(1, [4], end: true)
         let events = try connection.feed(bytes)
         let start = Frames.connect(1).count + 9
-        #expect(events.dropFirst() == [
-            .data(stream: 1, start..<start + 3, end: false), .data(stream: 1, start + 12..<start + 13, end: true),
-        ])
+        #expect(
+            events.dropFirst() == [
+                .data(stream: 1, start..<start + 3, end: false), .data(stream: 1, start + 12..<start + 13, end: true),
+            ])
         var cut = try HTTP2Connection.greeted(.server)
         let pieces = try cut.feed(Frames.connect(1) + Frames.data(1, [1, 2, 3], end: true), piece: 1)
-        #expect(pieces.dropFirst() == [
-            .data(stream: 1, 0..<1, end: false), .data(stream: 1, 0..<1, end: false), .data(stream: 1, 0..<1, end: true),
-        ])
+        #expect(
+            pieces.dropFirst() == [
+                .data(stream: 1, 0..<1, end: false), .data(stream: 1, 0..<1, end: false),
+                .data(stream: 1, 0..<1, end: true),
+            ])
     }
 
     @Test("padding is dropped, and its window comes back")
@@ -122,7 +125,8 @@ struct HTTP2FlowTests {
         var sentBytes = 0
         let chunk = [UInt8](repeating: 0, count: 1 << 16)
         func collect() {
-            for frame in connection.sent() where frame.header.type == FrameType.windowUpdate && frame.header.stream == 0 {
+            for frame in connection.sent() where frame.header.type == FrameType.windowUpdate && frame.header.stream == 0
+            {
                 granted += Int(FrameHeader.number(frame.payload))
             }
         }

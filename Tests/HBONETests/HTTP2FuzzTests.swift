@@ -75,7 +75,9 @@ struct HTTP2FuzzTests {
     func noise(seed: Int) {
         var random = SeededGenerator(UInt64(seed))
         for _ in 0..<100 {
-            let bytes = (0..<Int.random(in: 1...600, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+            let bytes = (0..<Int.random(in: 1...600, using: &random)).map { _ in
+                UInt8.random(in: 0...255, using: &random)
+            }
             run(.server, Frames.preface + Frames.settings + bytes, &random)
             run(.client, Frames.settings + bytes, &random)
             run(.server, bytes, &random)
@@ -105,7 +107,9 @@ struct HTTP2FuzzTests {
         case 6: return Frames.windowUpdate(stream, UInt32.random(in: 1...100_000, using: &random))
         case 7: return Frames.windowUpdate(0, UInt32.random(in: 1...100_000, using: &random))
         case 8: return Frames.reset(stream)
-        case 9: return Frames.setting(UInt16.random(in: 1...8, using: &random), UInt32.random(in: 0...70_000, using: &random))
+        case 9:
+            return Frames.setting(
+                UInt16.random(in: 1...8, using: &random), UInt32.random(in: 0...70_000, using: &random))
         case 10: return Frames.headers(stream, Frames.block([(":status", "200")]))
         default: return Frames.frame(FrameType.ping, 0, 0, [UInt8](repeating: 0, count: 8))
         }

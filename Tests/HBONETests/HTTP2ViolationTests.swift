@@ -43,7 +43,8 @@ struct HTTP2ViolationTests {
             HTTP2Code.compressionError),
         Offence(
             "another frame inside a header block",
-            Frames.headers(1, Frames.connectBlock, last: false) + Frames.frame(FrameType.ping, 0, 0, [UInt8](repeating: 0, count: 8)),
+            Frames.headers(1, Frames.connectBlock, last: false)
+                + Frames.frame(FrameType.ping, 0, 0, [UInt8](repeating: 0, count: 8)),
             HTTP2Code.protocolError),
         Offence(
             "CONTINUATION of another stream",
@@ -55,9 +56,11 @@ struct HTTP2ViolationTests {
             "PRIORITY on stream 0", Frames.frame(FrameType.priority, 0, 0, [0, 0, 0, 0, 0]), HTTP2Code.protocolError),
         Offence("RST_STREAM on stream 0", Frames.reset(0), HTTP2Code.protocolError),
         Offence("RST_STREAM on an idle stream", Frames.reset(7), HTTP2Code.protocolError),
-        Offence("RST_STREAM of 3 bytes", Frames.frame(FrameType.resetStream, 0, 1, [0, 0, 0]), HTTP2Code.frameSizeError),
+        Offence(
+            "RST_STREAM of 3 bytes", Frames.frame(FrameType.resetStream, 0, 1, [0, 0, 0]), HTTP2Code.frameSizeError),
         Offence("SETTINGS on a stream", Frames.frame(FrameType.settings, 0, 1), HTTP2Code.protocolError),
-        Offence("SETTINGS of 5 bytes", Frames.frame(FrameType.settings, 0, 0, [0, 1, 0, 0, 0]), HTTP2Code.frameSizeError),
+        Offence(
+            "SETTINGS of 5 bytes", Frames.frame(FrameType.settings, 0, 0, [0, 1, 0, 0, 0]), HTTP2Code.frameSizeError),
         Offence(
             "SETTINGS acknowledgement with a payload", Frames.frame(FrameType.settings, FrameFlag.ack, 0, [0]),
             HTTP2Code.frameSizeError),
@@ -70,11 +73,20 @@ struct HTTP2ViolationTests {
             Frames.connect(1) + Frames.windowUpdate(1, 0x7fff_0000) + Frames.setting(4, 0x7fff_ffff),
             HTTP2Code.flowControlError),
         Offence("PUSH_PROMISE", Frames.frame(FrameType.pushPromise, 4, 1, [0, 0, 0, 2]), HTTP2Code.protocolError),
-        Offence("PING of 7 bytes", Frames.frame(FrameType.ping, 0, 0, [UInt8](repeating: 0, count: 7)), HTTP2Code.frameSizeError),
-        Offence("PING on a stream", Frames.frame(FrameType.ping, 0, 1, [UInt8](repeating: 0, count: 8)), HTTP2Code.protocolError),
-        Offence("GOAWAY on a stream", Frames.frame(FrameType.goAway, 0, 1, [UInt8](repeating: 0, count: 8)), HTTP2Code.protocolError),
-        Offence("GOAWAY of 7 bytes", Frames.frame(FrameType.goAway, 0, 0, [UInt8](repeating: 0, count: 7)), HTTP2Code.frameSizeError),
-        Offence("WINDOW_UPDATE of 3 bytes", Frames.frame(FrameType.windowUpdate, 0, 0, [0, 0, 1]), HTTP2Code.frameSizeError),
+        Offence(
+            "PING of 7 bytes", Frames.frame(FrameType.ping, 0, 0, [UInt8](repeating: 0, count: 7)),
+            HTTP2Code.frameSizeError),
+        Offence(
+            "PING on a stream", Frames.frame(FrameType.ping, 0, 1, [UInt8](repeating: 0, count: 8)),
+            HTTP2Code.protocolError),
+        Offence(
+            "GOAWAY on a stream", Frames.frame(FrameType.goAway, 0, 1, [UInt8](repeating: 0, count: 8)),
+            HTTP2Code.protocolError),
+        Offence(
+            "GOAWAY of 7 bytes", Frames.frame(FrameType.goAway, 0, 0, [UInt8](repeating: 0, count: 7)),
+            HTTP2Code.frameSizeError),
+        Offence(
+            "WINDOW_UPDATE of 3 bytes", Frames.frame(FrameType.windowUpdate, 0, 0, [0, 0, 1]), HTTP2Code.frameSizeError),
         Offence("WINDOW_UPDATE by 0", Frames.windowUpdate(0, 0), HTTP2Code.protocolError),
         Offence("WINDOW_UPDATE on an idle stream", Frames.windowUpdate(1, 1), HTTP2Code.protocolError),
         Offence("a connection window beyond 2^31-1", Frames.windowUpdate(0, 0x7fff_ffff), HTTP2Code.flowControlError),
@@ -158,7 +170,8 @@ struct HTTP2ViolationTests {
         Offence(
             "a second header block", Frames.connect(1) + Frames.headers(1, Frames.block([("a", "b")]), end: true),
             HTTP2Code.protocolError),
-        Offence("WINDOW_UPDATE by 0 on a stream", Frames.connect(1) + Frames.windowUpdate(1, 0), HTTP2Code.protocolError),
+        Offence(
+            "WINDOW_UPDATE by 0 on a stream", Frames.connect(1) + Frames.windowUpdate(1, 0), HTTP2Code.protocolError),
         Offence(
             "a stream window beyond 2^31-1", Frames.connect(1) + Frames.windowUpdate(1, 0x7fff_ffff),
             HTTP2Code.flowControlError),

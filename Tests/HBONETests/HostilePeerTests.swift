@@ -61,7 +61,8 @@ final class RawPeer {
     }
 
     func say(_ bytes: [UInt8]) throws {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: TLSSession.sealedSize(bytes.count) + 64, alignment: 16)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: TLSSession.sealedSize(bytes.count) + 64, alignment: 16)
         defer { buffer.deallocate() }
         var output = OutputRawSpan(buffer: buffer, initializedCount: 0)
         let sealed = try session?.seal(bytes.span.bytes, output: &output)

@@ -15,7 +15,9 @@ struct RelayTests {
         let size = 64 << 20
         app.toSend = size
         app.endsAfterSending = true
-        try rig.run(seconds: 60, "the echo") { app.sawEnd && !owner.ends.isEmpty && rig.serverStreams[0].ends.count == 1 }
+        try rig.run(seconds: 60, "the echo") {
+            app.sawEnd && !owner.ends.isEmpty && rig.serverStreams[0].ends.count == 1
+        }
         #expect(app.received == size && app.isIntact && rig.serverApps[0].isIntact)
         for end in owner.ends + rig.serverStreams[0].ends {
             #expect(end.error == nil)

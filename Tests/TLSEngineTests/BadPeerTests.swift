@@ -107,7 +107,9 @@ struct BadPeerTests {
         let result = try failures(
             client: authority.material(leaf), server: authority.material(SessionPair.serverName))
         #expect(result.server?.code == .certificateNotValidNow)
-        #expect(result.server?.message == (offset < 0 ? "peer certificate has expired" : "peer certificate is not valid yet"))
+        #expect(
+            result.server?.message
+                == (offset < 0 ? "peer certificate has expired" : "peer certificate is not valid yet"))
     }
 
     @Test("the clock of the context decides")
@@ -115,7 +117,8 @@ struct BadPeerTests {
         let server = try TLSContext.server(
             authority.material(SessionPair.serverName), clock: { Int64(Date().timeIntervalSince1970) + 7200 })
         let pair = try SessionPair(
-            client: End(TLSContext.client(authority.material(SessionPair.clientName)), expecting: [SessionPair.serverName]),
+            client: End(
+                TLSContext.client(authority.material(SessionPair.clientName)), expecting: [SessionPair.serverName]),
             server: End(server))
         pair.handshake()
         #expect(pair.server.failure?.code == .certificateNotValidNow)
@@ -166,7 +169,9 @@ struct BadPeerTests {
 
     @Test(
         "bytes that are not TLS",
-        arguments: ["GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}"])
+        arguments: [
+            "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}",
+        ])
     func notTLS(text: String) throws {
         let server = try End(TLSContext.server(authority.material(SessionPair.serverName)))
         server.receive(Array(text.utf8))

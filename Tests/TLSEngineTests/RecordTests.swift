@@ -119,7 +119,9 @@ struct RecordTests {
         #expect(session.keptCount == 0)
     }
 
-    @Test("the library's own session opens our records and we open its, key updates included", arguments: [0x1301, 0x1302, 0x1303])
+    @Test(
+        "the library's own session opens our records and we open its, key updates included",
+        arguments: [0x1301, 0x1302, 0x1303])
     func interoperates(cipher: UInt16) throws {
         let authority = try TestAuthority()
         let server = try End(TLSContext.server(authority.material(SessionPair.serverName)))

@@ -24,8 +24,8 @@ extension HTTP2Connection {
             control.append(UInt8(id & 0xff))
             control.append(bigEndian: UInt32(value))
         }
-        expectSettingsAcknowledgement()
-        grantConnectionWindow()
+        settingsUnacknowledged += 1
+        creditConnection()
     }
 
     // MARK: Streams
