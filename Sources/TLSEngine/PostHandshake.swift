@@ -17,9 +17,7 @@ struct PostHandshakeReader {
 
     mutating func sawApplicationData() { consecutive = 0 }
 
-    mutating func read(
-        _ bytes: UnsafeRawBufferPointer, isLastInRecord: Bool = true
-    ) throws(TLSError) -> Message? {
+    mutating func read(_ bytes: UnsafeRawBufferPointer) throws(TLSError) -> Message? {
         var found: Message?
         for byte in bytes {
             // A KeyUpdate changes the keys, so nothing may follow it in its record (section 5.1).

@@ -66,7 +66,9 @@ struct RelayTests {
         #expect(owner.ends.isEmpty)
         app.toSend = 5
         app.endsAfterSending = true
-        try rig.run("both ends") { owner.ends.count == 1 && rig.serverStreams[0].ends.count == 1 }
+        try rig.run("both ends") {
+            owner.ends.count == 1 && rig.serverStreams[0].ends.count == 1 && rig.serverApps[0].sawEnd
+        }
         #expect(rig.serverApps[0].received == 5)
         #expect(owner.error == nil && rig.serverStreams[0].error == nil)
     }
@@ -81,7 +83,9 @@ struct RelayTests {
         let (silent, second) = try rig.openTunnel()
         silent.endsAfterSending = true
         silent.pump()
-        try rig.run("both ends") { first.ends.count == 1 && second.ends.count == 1 }
+        try rig.run("both ends") {
+            first.ends.count == 1 && second.ends.count == 1 && early.sawEnd && silent.sawEnd
+        }
         #expect(early.received == 1000 && silent.received == 0)
         #expect(first.error == nil && second.error == nil)
     }
@@ -98,7 +102,7 @@ struct RelayTests {
             app.endsAfterSending = true
             owners.append(owner)
         }
-        try rig.run("all ends") { owners.allSatisfy { $0.ends.count == 1 } }
+        try rig.run("all ends") { owners.allSatisfy { $0.ends.count == 1 } && rig.apps.allSatisfy(\.sawEnd) }
         for (index, app) in rig.apps.enumerated() {
             #expect(app.received == 1000 + index * 100 && app.isIntact && app.sawEnd)
         }
@@ -131,7 +135,7 @@ struct RelayTests {
         let (quick, owner) = try rig.openTunnel()
         quick.toSend = 4 << 20
         quick.endsAfterSending = true
-        try rig.run("the quick one") { owner.ends.count == 1 }
+        try rig.run("the quick one") { owner.ends.count == 1 && quick.sawEnd }
         #expect(quick.received == 4 << 20 && quick.isIntact)
         // One begins to read after all, and gets everything.
         slow[0].app.endsAfterSending = true
@@ -164,7 +168,9 @@ struct RelayTests {
         try rig.run("the applications are connected") { rig.serverApps.count == 4 }
         try rig.settle(rounds: 100)
         for app in rig.apps + rig.serverApps { app.appetite = .max }
-        try rig.run(seconds: 60, "everything") { owners.allSatisfy { $0.ends.count == 1 } }
+        try rig.run(seconds: 60, "everything") {
+            owners.allSatisfy { $0.ends.count == 1 } && (rig.apps + rig.serverApps).allSatisfy(\.sawEnd)
+        }
         for app in rig.apps + rig.serverApps { #expect(app.received == 8 << 20 && app.isIntact) }
         #expect(owners.allSatisfy { $0.error == nil })
     }
@@ -230,7 +236,7 @@ struct RelayTests {
         let owner = StreamOwner()
         owner.onReply = { $0.relay(with: FileDescriptor(owning: inside), registration: registration) }
         rig.streams.append(try rig.client.open(ConnectRequest(authority: "a:1"), delegate: owner))
-        try rig.run("the echo") { owner.ends.count == 1 }
+        try rig.run("the echo") { owner.ends.count == 1 && app.sawEnd }
         #expect(app.received == 5000 && owner.error == nil)
     }
 }

@@ -107,7 +107,7 @@ struct TunnelLifeTests {
         #expect(error?.code == .goingAway)
         app.toSend = 2_000_000
         app.endsAfterSending = true
-        try rig.run("the stream finishes") { owner.ends.count == 1 }
+        try rig.run("the stream finishes") { owner.ends.count == 1 && app.sawEnd }
         #expect(app.received == 2_001_000 && owner.error == nil)
         try rig.run("both close") { rig.clientOwner.closed == 1 && rig.serverOwner.closed == 1 }
         #expect(rig.clientOwner.error == nil && rig.serverOwner.error == nil)

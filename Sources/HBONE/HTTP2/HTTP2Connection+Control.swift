@@ -37,12 +37,6 @@ extension HTTP2Connection {
 
     mutating func apply(_ id: UInt16, _ value: UInt32) throws(HTTP2Violation) {
         switch id {
-        case SettingID.headerTableSize:
-            do {
-                try encoder.setDynamicTableSize(Int(min(value, 4096)))
-            } catch {
-                throw HTTP2Violation(HTTP2Code.compressionError, "a header table size that cannot be used")
-            }
         case SettingID.enablePush:
             guard value == 0 || value == 1 && role == .server else { throw misplaced("ENABLE_PUSH of \(value)") }
         case SettingID.maximumConcurrentStreams: peerMaximumStreams = Int(value)

@@ -47,17 +47,29 @@ extension HTTP2Connection {
     }
 
     mutating func complete(_ block: HeaderBlock) throws(HTTP2Violation) -> Event? {
-        // Decoded in any case: the compression state is the connection's.
-        let fields: HPACKHeaders
+        let fields = try decode(block)
+        return role == .server ? try receiveRequest(block, fields) : try receiveReply(block, fields)
+    }
+
+    /// Decodes a block, whatever becomes of its stream: the compression state is the connection's.
+    private mutating func decode(_ block: HeaderBlock) throws(HTTP2Violation) -> HPACKHeaders {
+        var decoder =
+            decoder
+            ?? HPACKDecoder(
+                allocator: ByteBufferAllocator(), maxDynamicTableSize: 4096,
+                maxHeaderListSize: settings.maximumHeaderList)
+        // Two owners would make it copy its table.
+        self.decoder = nil
+        defer { self.decoder = decoder }
         do {
             var buffer = ByteBuffer(bytes: block.bytes)
-            fields = try decoder.decodeHeaders(from: &buffer)
+            return try decoder.decodeHeaders(from: &buffer)
         } catch is NIOHPACKErrors.MaxHeaderListSizeViolation {
-            throw HTTP2Violation(HTTP2Code.enhanceYourCalm, "a header list beyond \(settings.maximumHeaderList) bytes")
+            throw HTTP2Violation(
+                HTTP2Code.enhanceYourCalm, "a header list beyond \(settings.maximumHeaderList) bytes")
         } catch {
             throw HTTP2Violation(HTTP2Code.compressionError, "a header block that cannot be decoded")
         }
-        return role == .server ? try receiveRequest(block, fields) : try receiveReply(block, fields)
     }
 
     mutating func receiveRequest(

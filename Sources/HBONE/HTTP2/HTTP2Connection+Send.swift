@@ -1,6 +1,3 @@
-import NIOCore
-import NIOHPACK
-
 /// What we say.
 extension HTTP2Connection {
     /// Says hello: preface (client), SETTINGS and the connection's window.
@@ -41,17 +38,7 @@ extension HTTP2Connection {
         let stream = nextStream
         nextStream += 2
         insert(stream)
-        var fields = HPACKHeaders()
-        fields.reserveCapacity(request.headers.count + 2)
-        fields.add(name: ":method", value: "CONNECT")
-        fields.add(name: ":authority", value: request.authority)
-        // A trace id is different each time and would only push what repeats out of the table.
-        for field in request.headers {
-            fields.add(
-                name: field.name, value: field.value,
-                indexing: field.name == "traceparent" || field.name == "forwarded" ? .nonIndexable : .indexable)
-        }
-        appendHeaders(stream, fields, end: false)
+        appendHeaders(stream, HTTP2FieldEncoder(request).block, end: false)
         return stream
     }
 
@@ -60,38 +47,23 @@ extension HTTP2Connection {
         guard let index = streams.index(forKey: stream), !streams.values[index].isAnswered else { return }
         streams.values[index].isAnswered = true
         streams.values[index].isTunnel = reply.isSuccess
-        if reply.status == 200, reply.headers.isEmpty {
-            // The static table's entry 8: what every tunnel gets, without the encoder.
-            let flags = FrameFlag.endHeaders | (end ? FrameFlag.endStream : 0)
-            control.append(FrameHeader(length: 1, type: FrameType.headers, flags: flags, stream: stream))
-            control.append(0x88)
-        } else {
-            var fields = HPACKHeaders()
-            fields.add(name: ":status", value: String(reply.status))
-            for field in reply.headers { fields.add(name: field.name, value: field.value) }
-            appendHeaders(stream, fields, end: end)
-        }
+        appendHeaders(stream, HTTP2FieldEncoder(reply).block, end: end)
         if end { didSendEnd(stream) }
     }
 
-    private mutating func appendHeaders(_ stream: UInt32, _ fields: HPACKHeaders, end: Bool) {
-        var block = ByteBuffer()
-        do {
-            try encoder.encode(headers: fields, to: &block)
-        } catch {
-            // The encoder's only error is a misuse that this call cannot make.
-            preconditionFailure("HPACK: \(error)")
-        }
+    private mutating func appendHeaders(_ stream: UInt32, _ block: [UInt8], end: Bool) {
+        var rest = block[...]
         var type = FrameType.headers
         var flags: UInt8 = end ? FrameFlag.endStream : 0
         repeat {
-            let length = min(block.readableBytes, peerMaximumFrame)
-            if length == block.readableBytes { flags |= FrameFlag.endHeaders }
-            control.append(FrameHeader(length: length, type: type, flags: flags, stream: stream))
-            if let bytes = block.readBytes(length: length) { control.append(contentsOf: bytes) }
+            let piece = rest.prefix(peerMaximumFrame)
+            rest = rest.dropFirst(piece.count)
+            if rest.isEmpty { flags |= FrameFlag.endHeaders }
+            control.append(FrameHeader(length: piece.count, type: type, flags: flags, stream: stream))
+            control.append(contentsOf: piece)
             type = FrameType.continuation
             flags = 0
-        } while block.readableBytes > 0
+        } while !rest.isEmpty
     }
 
     /// How many bytes of payload one DATA frame of the stream may have now.

@@ -1,4 +1,3 @@
-import NIOCore
 import NIOHPACK
 
 /// One side of an HTTP/2 connection for CONNECT tunnels (RFC 9113), as a value without any I/O.
@@ -80,9 +79,9 @@ struct HTTP2Connection {
     var nextStream: UInt32 = 1
     var goAwaySent: UInt32?
     var goAwayReceived: UInt32?
-    var encoder: HPACKEncoder
 
-    var decoder: HPACKDecoder
+    /// Made when the first header block comes.
+    var decoder: HPACKDecoder?
     var budget = HTTP2Budget()
     var input: Input
     var gathered: [UInt8] = []
@@ -95,10 +94,6 @@ struct HTTP2Connection {
     init(role: Role, settings: HBONESettings) {
         self.role = role
         self.settings = settings
-        let allocator = ByteBufferAllocator()
-        encoder = HPACKEncoder(allocator: allocator)
-        decoder = HPACKDecoder(
-            allocator: allocator, maxDynamicTableSize: 4096, maxHeaderListSize: settings.maximumHeaderList)
         input = role == .server ? .preface(matched: 0) : .frame
     }
 
