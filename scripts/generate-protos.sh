@@ -1,6 +1,7 @@
 #!/bin/sh
-# Generates Sources/IstioAPI/Generated from Protos/. Run by hand after an edit of a .proto; the result is committed,
-# so that a build needs neither protoc nor its plugins.
+# Generates Sources/IstioAPI/Generated from Protos/, and what the tests say to a container runtime from a .proto of
+# their own. Run by hand after an edit of a .proto; the result is committed, so that a build needs neither protoc nor its
+# plugins.
 #
 # Needs Debian's protobuf-compiler; the Swift plugins are built from the packages this one depends on already.
 # CONFIGURATION=debug (the default) shares the build directory of everyday builds; release works as well.
@@ -31,3 +32,13 @@ protoc -I Protos \
     --grpc-swift_out="$output" --grpc-swift_opt=Visibility=Public \
     Protos/certificate.proto Protos/discovery.proto
 ls "$output"
+
+tests=Tests/ContainerRuntimeTests
+mkdir -p "$tests/Generated"
+rm -f "$tests/Generated"/*.swift
+protoc -I "$tests/Protos" \
+    --plugin=protoc-gen-swift="$plugins/protoc-gen-swift" \
+    --plugin=protoc-gen-grpc-swift="$plugins/protoc-gen-grpc-swift-2" \
+    --swift_out="$tests/Generated" --grpc-swift_out="$tests/Generated" --grpc-swift_opt=Server=false \
+    "$tests/Protos/cri.proto"
+ls "$tests/Generated"

@@ -120,9 +120,12 @@ public final class LocalCluster: Sendable {
         }
     }
 
-    public func startAgent(_ node: LocalNode) throws {
+    /// - Parameter launcher: a command that is to run the agent, such as one that enters another mount namespace first;
+    ///   it must become the agent, not its parent.
+    public func startAgent(_ node: LocalNode, through launcher: [String] = []) throws {
         try startProcess(
-            "agent-\(node.name)", node.agentArguments(configuration.programs, workers: configuration.workers),
+            "agent-\(node.name)",
+            launcher + node.agentArguments(configuration.programs, workers: configuration.workers),
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 

@@ -3,7 +3,7 @@ import Glibc
 import LinuxNetwork
 import Synchronization
 
-/// Watches an interface from now until it is stopped, in memory.
+/// Watches one interface, or all of a namespace, from now until it is stopped, in memory.
 public final class WireCapture: Sendable {
     /// What is kept at most; more than that makes the capture useless and is an error.
     private static let limit = 256 << 20
@@ -20,7 +20,8 @@ public final class WireCapture: Sendable {
     private let stopped = Mutex(false)
 
     /// Begins to watch. Packets that pass after this returns are seen.
-    public init(namespace: String, interface: String) throws {
+    /// - Parameter interface: `nil` for all, those that come later included; a packet is then seen on each that it passes.
+    public init(namespace: String, interface: String?) throws {
         let socket = try NetworkNamespace(path: namespace).run { () throws(SystemError) in
             try Handle(PacketSocket(interface: interface))
         }
