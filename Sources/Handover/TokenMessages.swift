@@ -69,7 +69,8 @@ public struct TokenReply: HandoverMessage {
     public func write(to writer: inout ProtobufWriter) {
         writer.string(1, token)
         writer.string(2, rootPEM)
-        writer.number(3, UInt64(bitPattern: expiresAt))
+        // Written in any case: a reply with nothing in it would be an empty packet, which means that the peer is gone.
+        writer.present(3, UInt64(bitPattern: expiresAt))
         writer.string(4, error)
     }
 }

@@ -45,7 +45,9 @@ extension NodeAgent {
                 uid: record.uid, name: record.podName, namespace: record.podNamespace,
                 serviceAccount: record.serviceAccount, dualStack: record.plan.families.contains(.v6),
                 netnsInode: namespace.id.inode), in: namespace)
-        setKeeperState(pod, status.state)
+        // ztunnel may have acknowledged the pod already: then the event with that news, sent after the reply, was here
+        // before it.
+        if pod.keeperState == nil { setKeeperState(pod, status.state) }
         let backend = backend
         do {
             try await pool.run { try backend.apply(record.plan, in: namespace.value) }

@@ -85,13 +85,24 @@ struct ZtunnelCommand: AsyncParsableCommand {
         let discovery = try DiscoveryClient(
             settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) })
         let synced = readiness.pending("state manager")
-        let running = Task {
-            async let ready: Void = Self.untilReady(discovery, synced)
-            await discovery.run()
-            await ready
+        let running = Task { await discovery.run() }
+        // Who does not know the mesh yet would take a pod of it for a stranger, and send it plain text. Until then the
+        // pods' new connections wait in the listeners' queues.
+        let serving = Task {
+            while !Task.isCancelled {
+                guard await discovery.waitUntilReady(timeout: .seconds(60)) else { continue }
+                synced.done()
+                do { try proxy.start() } catch {
+                    logger.critical("pods cannot be taken over", metadata: ["error": "\(error)"])
+                    continuation.yield(SIGTERM)
+                }
+                return
+            }
         }
-        defer { running.cancel() }
-        try proxy.start()
+        defer {
+            serving.cancel()
+            running.cancel()
+        }
         logger.info("ztunnel is running", metadata: ["version": "\(Version.text)", "workers": "\(settings.workers)"])
         loop: for await signal in signals {
             guard signal == SIGHUP else { break loop }
@@ -103,11 +114,5 @@ struct ZtunnelCommand: AsyncParsableCommand {
         certificates.shutDown()
         await admin.close()
         withExtendedLifetime(sources) {}
-    }
-
-    private static func untilReady(_ discovery: DiscoveryClient, _ task: Readiness.Task) async {
-        while !Task.isCancelled {
-            if await discovery.waitUntilReady(timeout: .seconds(60)) { return task.done() }
-        }
     }
 }
