@@ -59,10 +59,17 @@ public struct LoadReport: Codable, Sendable, Hashable {
         }
     }
 
-    /// - Parameter until: connections begun after this are another kill's.
-    public func around(kill: UInt64, until: UInt64 = .max) -> AroundKill {
+    /// - Parameters:
+    ///   - until: connections begun after this are another kill's, and so are those in service then, unless they had had
+    ///     `limit` to be over.
+    public func around(kill: UInt64, until: UInt64 = .max, limit: Duration = .seconds(2)) -> AroundKill {
+        let grace = UInt64(limit.components.seconds) * 1_000_000_000
+        func isLater(_ sample: Sample) -> Bool {
+            sample.started >= until
+                || sample.started >= kill && sample.ended >= until && until - sample.started < grace
+        }
         var result = AroundKill()
-        for sample in samples where sample.started < until {
+        for sample in samples where !isLater(sample) {
             if sample.outcome == .connectFailed { result.connectFailed += 1 }
             if sample.started >= kill {
                 result.after += 1
