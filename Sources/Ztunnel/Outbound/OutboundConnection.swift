@@ -26,6 +26,11 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
     private var stage = Stage.starting
     private var report: ConnectionReport?
     private var route: Route?
+    /// What is asked of the peer, to be asked again when the tunnel breaks under the question.
+    private var question: (request: ConnectRequest, key: TunnelKey)?
+    private var attempts = 0
+    private var isAnswered = false
+    private static let maximumAttempts = 3
 
     init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         self.proxy = proxy
@@ -130,12 +135,19 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
             authority: hbone.authority.description, baggage: Baggage(workload).headerValue,
             forwarded: Forwarded(source: source, host: hbone.service?.hostname).headerValue,
             traceparent: TraceParent(random: &proxy.worker.random).headerValue)
-        let waiting = TunnelRequest(request, delegate: self)
+        question = (
+            request,
+            TunnelKey(identity: workload.identity, destination: hbone.dial, expected: hbone.expectedIdentities)
+        )
+        ask()
+    }
+
+    private func ask() {
+        guard let question else { return }
+        attempts += 1
+        let waiting = TunnelRequest(question.request, delegate: self)
         stage = .requesting(waiting)
-        proxy.tunnels.open(
-            waiting,
-            through: TunnelKey(
-                identity: workload.identity, destination: hbone.dial, expected: hbone.expectedIdentities))
+        proxy.tunnels.open(waiting, through: question.key)
     }
 
     func tunnelRequest(_ request: TunnelRequest, opened stream: HBONEStream) {
@@ -145,6 +157,7 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
 
     func tunnelRequest(_ request: TunnelRequest, answered reply: ConnectReply) {
         guard case .tunnelled(let stream) = stage, let report else { return }
+        isAnswered = true
         guard reply.isSuccess else {
             let isDenial = reply.status == 401
             return end(
@@ -158,6 +171,12 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
     }
 
     func tunnelRequest(_ request: TunnelRequest, ended failure: TunnelFailure?) {
+        // A peer that was restarted takes its tunnels along. Until it answers, nothing of the application's has been
+        // read, so another tunnel can carry the connection as if the first had never been.
+        if let failure, failure.mayRetry, !isAnswered, attempts < Self.maximumAttempts, !proxy.isDraining {
+            if case .over = stage { return }
+            return ask()
+        }
         end(failure.map { ConnectionReport.Failure(text: $0.text, flag: $0.flag) })
     }
 

@@ -14,6 +14,8 @@ protocol TunnelRequestDelegate: AnyObject {
 struct TunnelFailure: Error {
     let text: String
     let flag: TelemetryLabels.ResponseFlag
+    /// The tunnel went away under the request, which another tunnel may well carry.
+    var mayRetry = false
 }
 
 extension TunnelFailure {
@@ -27,7 +29,12 @@ extension TunnelFailure {
                 .connectFailure
             default: .none
             }
-        self.init(text: "\(error)", flag: flag)
+        let mayRetry =
+            switch error.code {
+            case .connectionLost, .goingAway, .refusedByPeer: true
+            default: false
+            }
+        self.init(text: "\(error)", flag: flag, mayRetry: mayRetry)
     }
 }
 
