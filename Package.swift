@@ -202,6 +202,11 @@ let package = Package(
             name: "HBONETests",
             dependencies: [
                 "Addressing", "HBONE", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .x509, .crypto, .asn1,
+        .testTarget(
+            name: "NodeAgentTests",
+            dependencies: [
+                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource", "Observability",
+                "Redirection", .logging,
             ], swiftSettings: strict),
     ]
 )

@@ -145,7 +145,7 @@ extension NodeAgent {
         guard pod.record.phase == .capturing else { return }
         do {
             let found = try await drift(of: pod)
-            if !found.isEmpty || pod.keeperState == nil {
+            if !found.isEmpty || isKeeperListed && pod.keeperState == nil {
                 if !found.isEmpty {
                     pod.isProven = false
                     log.warning(
@@ -204,6 +204,7 @@ extension NodeAgent {
             for pod in pods.values where isOutOfPlace(pod) { scheduleReconciliation(pod) }
         case .disconnected(let reason):
             isKeeperConnected = false
+            isKeeperListed = false
             metrics.keeperConnected.with([]).set(0)
             log.warning("the keeper is away; connecting again", metadata: ["reason": "\(reason)"])
             for pod in pods.values where pod.isInMesh { setKeeperState(pod, nil) }
@@ -230,7 +231,8 @@ extension NodeAgent {
             log.warning("the keeper's list cannot be read", metadata: ["error": "\(error)"])
             return
         }
-        for id in graves.keys.sorted() { await settle(id) }
+        isKeeperListed = isKeeperConnected
+        let ended = Set(graves.values.map(\.uid))
         var kept: [String: KeeperPodStatus] = [:]
         for status in listed { kept[status.uid] = status }
         for pod in pods.values where pod.isInMesh {
@@ -238,9 +240,10 @@ extension NodeAgent {
             setKeeperState(pod, status?.netnsInode == pod.namespace.id.inode ? status?.state : nil)
             scheduleReconciliation(pod)
         }
+        for id in graves.keys.sorted() { await settle(id) }
         // Somebody else's, or of an agent whose records are lost: cutting their traffic would be worse than keeping
         // their sockets.
-        for status in kept.values where !graves.values.contains(where: { $0.uid == status.uid }) {
+        for status in kept.values where !ended.contains(status.uid) {
             log.warning(
                 "the keeper has a pod that the agent does not know",
                 metadata: ["uid": "\(status.uid)", "pod": "\(status.namespace)/\(status.name)"])

@@ -32,6 +32,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// Which container a namespace belongs to.
     var claims: [NamespaceID: String] = [:]
     var isKeeperConnected = false
+    /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
+    var isKeeperListed = false
     private var vainRequests: Set<String> = []
     private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
 
@@ -66,7 +68,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
 
     private func serve() async throws {
         try await prepareRunDirectory()
-        let lock = try await RunLock(configuration.lockFile)
+        let lock = try await RunLock(configuration.lockFile, wait: configuration.lockWait)
         try await recover()
         let server = try CNIServer(path: configuration.cniSocket, log: log) { [weak self] call in
             await self?.answer(call) ?? AgentError(.tryAgain, "the agent is ending").reply
@@ -87,6 +89,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
         }
         (keeper as? KeeperClient)?.close()
         pool.stop()
+        pods = [:]
+        claims = [:]
         log.info("the agent has ended; pods stay as they are")
         withExtendedLifetime(lock) {}
     }
@@ -191,15 +195,16 @@ public actor NodeAgent: ServiceLifecycle.Service {
 private final class RunLock: Sendable {
     private let file: FileDescriptor
 
-    init(_ path: String) async throws {
+    init(_ path: String, wait: Duration) async throws {
         let raw = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard raw >= 0 else { throw AgentError(.file, "cannot open \(path)", cause: String(cString: strerror(errno))) }
         file = FileDescriptor(owning: raw)
-        for _ in 0..<100 {
+        let deadline = ContinuousClock.now + wait
+        repeat {
             if flock(raw, LOCK_EX | LOCK_NB) == 0 { return }
             guard errno == EWOULDBLOCK || errno == EINTR else { break }
             try await Task.sleep(for: .milliseconds(50))
-        }
+        } while ContinuousClock.now < deadline
         throw AgentError(
             .file, "another agent is at work here", cause: "\(path) is locked",
             hint: "one agent a run directory; end the other one first")

@@ -20,6 +20,8 @@ public struct NodeAgentConfiguration: Sendable {
     /// How long an enabled pod stays so while no ztunnel serves it: its connections wait, and a report of `pending`
     /// would make its peers talk plain text to it for a mere restart.
     public var pendingGrace = Duration.seconds(30)
+    /// How long an agent that is about to end may still keep its successor out.
+    public var lockWait = Duration.seconds(5)
     /// Called at un-enrolment when the pod's status has changed; it returns when the peers' view has, or never: it is
     /// cancelled after ``peerUpdateTime``. Without one the whole time is waited.
     public var peersUpdated: (@Sendable (PodReference) async -> Void)?

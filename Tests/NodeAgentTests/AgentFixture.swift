@@ -1,0 +1,151 @@
+import Addressing
+import Glibc
+import Handover
+import LinuxNetwork
+import Logging
+import Netlink
+import NodeAgent
+import ObjectSource
+import Observability
+import Redirection
+import Testing
+
+/// Waits until a condition holds.
+func eventually(
+    _ what: String, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
+) async throws {
+    let deadline = ContinuousClock.now + limit
+    while try await !condition() {
+        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
+        try await Task.sleep(for: .milliseconds(5))
+    }
+}
+
+/// A pod's namespace with an address, as a plugin before ours leaves it.
+final class FakePod: Sendable {
+    let namespace: SharedNamespace
+    let address: String
+
+    init(_ address: String = "10.99.0.7") throws {
+        let namespace = SharedNamespace(try NetworkNamespace.make())
+        let parsed = try #require(IPAddress(address))
+        try namespace.value.run {
+            var routes = try RouteSocket()
+            try routes.setUp(1)
+            try routes.add(InterfaceAddress(parsed, prefixLength: 32, interface: 1))
+        }
+        self.namespace = namespace
+        self.address = address
+    }
+
+    /// Good as long as this process holds the namespace.
+    var path: String { "/proc/\(getpid())/fd/\(namespace.value.raw)" }
+
+    /// What the kernel holds of ours.
+    func hasCapture() throws -> Bool {
+        try namespace.value.run {
+            var nftables = try NftablesSocket()
+            return try nftables.table("apus") != nil
+        }
+    }
+
+    func drift(_ phase: RedirectionPhase = .capturing) throws -> [Drift] {
+        let families = try RedirectionPlan.families(in: namespace.value)
+        return try NftablesBackend().verify(RedirectionPlan(families: families), phase, in: namespace.value)
+    }
+
+    /// Takes the redirecting rules out from under the agent.
+    func harm() throws {
+        try namespace.value.run {
+            var nftables = try NftablesSocket()
+            var batch = Nftables.Batch()
+            batch.flush(table: "apus", chain: "nat-output")
+            try nftables.commit(batch)
+        }
+    }
+}
+
+/// An agent with everything around it, in memory but for the kernel.
+final class AgentFixture: Sendable {
+    let folder: TemporaryFolder
+    let journal = Journal()
+    let source: FakeSource
+    let annotator: FakeAnnotator
+    let keeper: FakeKeeper
+    let backend: WatchedBackend
+    let registry = MetricsRegistry()
+    let agent: NodeAgent
+    private let task: Task<Void, any Error>
+
+    init(
+        folder: TemporaryFolder? = nil, source: FakeSource? = nil, keeperPods: FakeKeeper? = nil,
+        keeperAway: Bool = false, configure: (inout NodeAgentConfiguration) -> Void = { _ in }
+    ) async throws {
+        let folder = try folder ?? TemporaryFolder()
+        let source = source ?? FakeSource()
+        self.folder = folder
+        self.source = source
+        annotator = FakeAnnotator(source, journal)
+        keeper = keeperPods ?? FakeKeeper(journal)
+        backend = WatchedBackend(journal)
+        if keeperAway { keeper.setAway(true) }
+        var configuration = NodeAgentConfiguration(nodeName: "n1", runDirectory: folder.path + "/run")
+        configuration.objectWait = .milliseconds(50)
+        configuration.peerUpdateTime = .milliseconds(20)
+        configuration.drainPoll = .milliseconds(5)
+        configuration.pendingGrace = .seconds(60)
+        configuration.verifyInterval = .seconds(3600)
+        configure(&configuration)
+        var log = Logger(label: "agent", factory: { _ in SwiftLogNoOpLogHandler() })
+        log.logLevel = .critical
+        let agent = try NodeAgent(
+            configuration, source: source, annotator: annotator, backend: backend, keeper: keeper, metrics: registry,
+            log: log)
+        self.agent = agent
+        task = Task { try await agent.run() }
+        let socket = configuration.cniSocket
+        try await eventually("the agent listens") { access(socket, F_OK) == 0 }
+        guard !keeperAway else { return }
+        try await eventually("the keeper is connected") {
+            await agent.answer(CNICall(request: CNIRequest(verb: .status), namespace: nil)).code == 0
+        }
+    }
+
+    deinit { task.cancel() }
+
+    /// Ends the agent as a signal would; all else stays.
+    func stop() async throws {
+        task.cancel()
+        try await task.value
+    }
+
+    func call(
+        _ verb: CNIRequest.Verb, _ container: String, _ pod: FakePod? = nil, name: String = "web",
+        podNamespace: String = "shop", interface: String = "eth0", addresses: [String]? = nil, uid: String = ""
+    ) async -> CNIReply {
+        let request = CNIRequest(
+            verb: verb, networkName: "mesh", containerID: container, interfaceName: interface,
+            netnsPath: pod?.path ?? "", podName: name, podNamespace: podNamespace, podUID: uid,
+            addresses: addresses ?? (pod.map { ["\($0.address)/24"] } ?? []))
+        return await agent.answer(CNICall(request: request, namespace: pod.map { .success($0.namespace) }))
+    }
+
+    func pod(_ container: String) async -> AgentPod? {
+        await agent.managedPods().first { $0.containerID == container }
+    }
+
+    var records: [String] {
+        get throws {
+            guard let directory = opendir(folder.path + "/run/pods") else { throw SystemError("opendir") }
+            defer { closedir(directory) }
+            var names: [String] = []
+            while let entry = readdir(directory) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                }
+                if !name.hasPrefix(".") { names.append(name) }
+            }
+            return names.sorted()
+        }
+    }
+}

@@ -1,0 +1,75 @@
+import ObjectSource
+import Synchronization
+
+/// Objects that a test sets.
+final class FakeSource: ObjectSource {
+    private struct State {
+        var snapshot = ObjectSnapshot()
+        var readers: [AsyncStream<ObjectSnapshot>.Continuation] = []
+    }
+    private let state = Mutex(State())
+
+    func snapshot() -> ObjectSnapshot { state.withLock { $0.snapshot } }
+
+    func snapshots() -> AsyncStream<ObjectSnapshot> {
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: ObjectSnapshot.self, bufferingPolicy: .bufferingNewest(1))
+        state.withLock {
+            $0.readers.append(continuation)
+            continuation.yield($0.snapshot)
+        }
+        return stream
+    }
+
+    func change(_ body: (inout ObjectSnapshot) -> Void) {
+        state.withLock { state in
+            body(&state.snapshot)
+            state.snapshot.version += 1
+            for reader in state.readers { reader.yield(state.snapshot) }
+        }
+    }
+
+    func setNamespace(_ name: String, ambient: Bool) {
+        change {
+            $0.namespaces[name] = Namespace(name, labels: ambient ? ["istio.io/dataplane-mode": "ambient"] : [:])
+        }
+    }
+
+    func setPod(
+        _ name: String, _ namespace: String = "shop", uid: String = "", annotations: [String: String] = [:],
+        phase: PodStatus.Phase = .running
+    ) {
+        change {
+            $0.insert(
+                .pod(
+                    Pod(
+                        metadata: ObjectMeta(name: name, namespace: namespace, uid: uid, annotations: annotations),
+                        spec: PodSpec(serviceAccountName: "cashier"), status: .init(phase: phase))))
+        }
+    }
+}
+
+/// Keeps what the agent reports, and writes it back into the objects as a status folder would.
+final class FakeAnnotator: PodAnnotator {
+    private let source: FakeSource
+    private let journal: Journal
+    private let values = Mutex<[ObjectName: String]>([:])
+
+    init(_ source: FakeSource, _ journal: Journal) {
+        self.source = source
+        self.journal = journal
+    }
+
+    func annotate(_ pod: PodReference, with annotations: [String: String]) async throws(ObjectSourceError) {
+        let value = annotations[MeshLabel.redirection]
+        values.withLock { $0[pod.name] = value }
+        journal.note("status \(value ?? "none")")
+        source.change { snapshot in
+            snapshot.pods[pod.name]?.metadata.annotations[MeshLabel.redirection] = value
+        }
+    }
+
+    subscript(name: String) -> String? {
+        values.withLock { $0[ObjectName(namespace: "shop", name: name)] }
+    }
+}
