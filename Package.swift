@@ -202,11 +202,12 @@ let package = Package(
             name: "HBONETests",
             dependencies: [
                 "Addressing", "HBONE", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .x509, .crypto, .asn1,
+            ], swiftSettings: strict),
         .testTarget(
             name: "NodeAgentTests",
             dependencies: [
-                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource", "Observability",
-                "Redirection", .logging,
+                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource",
+                "Observability", "Redirection", .logging,
             ], swiftSettings: strict),
     ]
 )

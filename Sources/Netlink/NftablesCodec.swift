@@ -188,7 +188,8 @@ extension Nftables.Expression {
             if data.bigEndian32(1) == register, let key = data.bigEndian32(2).flatMap(Nftables.Meta.init(rawValue:)) {
                 return .loadMeta(key)
             }
-            return data.bigEndian32(3) == register && data.bigEndian32(2) == Nftables.Meta.mark.rawValue ? .setMark : nil
+            let setsMark = data.bigEndian32(2) == Nftables.Meta.mark.rawValue
+            return data.bigEndian32(3) == register && setsMark ? .setMark : nil
         case "ct":
             // A direction makes it another expression.
             guard data[3] == nil else { return nil }

@@ -46,7 +46,8 @@ public struct Route: Hashable, Sendable {
         self.table = table
         self.scope =
             scope
-            ?? (destination.base.family == .v6 ? .universe
+            ?? (destination.base.family == .v6
+                ? .universe
                 : kind == .local ? .host : gateway == nil && kind == .unicast ? .link : .universe)
         self.origin = origin
         self.preferredSource = preferredSource
@@ -95,7 +96,8 @@ extension RouteSocket {
         do throws(NetlinkError) {
             try socket.dump(
                 NetlinkSocket.Message(type: Kind.getRoute, body: writer.bytes), "list routes",
-                reset: { found = [] }, each: { _, body in if let route = Self.decodeRoute(body) { found.append(route) } })
+                reset: { found = [] },
+                each: { _, body in if let route = Self.decodeRoute(body) { found.append(route) } })
         } catch {
             // A table that was never used is reported as missing: it holds no route.
             if error.code == 2, table != nil { return [] }

@@ -78,7 +78,7 @@ final class KeeperLink: EventHandler, TimerHandler {
                 unsent.removeFirst()
             }
             if let registration { try loop.modify(registration, .read) }
-        } catch where error.code == EAGAIN {
+        } catch  where error.code == EAGAIN {
             guard let registration else { return }
             do { try loop.modify(registration, [.read, .write]) } catch { lost("\(error)") }
         } catch {

@@ -24,7 +24,8 @@ extension NodeAgent {
             let failure = AgentError(error)
             reply =
                 call.request.verb == .status
-                ? CNIReply(code: CNIError.Code.notAvailable.rawValue, message: failure.message, details: failure.details)
+                ? CNIReply(
+                    code: CNIError.Code.notAvailable.rawValue, message: failure.message, details: failure.details)
                 : failure.reply
             log.warning(
                 "a CNI call failed",

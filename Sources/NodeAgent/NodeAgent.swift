@@ -75,7 +75,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
         }
         log.info(
             "the agent is ready",
-            metadata: ["node": "\(configuration.nodeName)", "pods": "\(pods.count)", "socket": "\(configuration.cniSocket)"])
+            metadata: [
+                "node": "\(configuration.nodeName)", "pods": "\(pods.count)", "socket": "\(configuration.cniSocket)",
+            ])
         await withTaskGroup(of: Void.self) { group in
             group.addTask { for await event in self.keeper.events() { await self.keeperSaid(event) } }
             group.addTask { for await snapshot in self.source.snapshots() { await self.objectsChanged(snapshot) } }

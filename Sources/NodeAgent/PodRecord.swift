@@ -40,7 +40,8 @@ struct PodRecord: Hashable, Sendable {
             (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
         }
         guard let first = bytes.first, isAlphanumeric(first), bytes.count <= 200 else { return false }
-        return bytes.allSatisfy { isAlphanumeric($0) || [UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "-")].contains($0) }
+        let others = Array("_.-".utf8)
+        return bytes.allSatisfy { isAlphanumeric($0) || others.contains($0) }
     }
 }
 

@@ -48,7 +48,8 @@ public struct TokenRenewer: Sendable {
                 pause = Swift.max(life / 2, .seconds(1))
             } catch {
                 pause = backoff.next()
-                log.warning("no token yet; trying again", metadata: ["error": "\(AgentError(error))", "in": "\(pause)"])
+                log.warning(
+                    "no token yet; trying again", metadata: ["error": "\(AgentError(error))", "in": "\(pause)"])
             }
             do { try await Task.sleep(for: pause) } catch { break }
         }

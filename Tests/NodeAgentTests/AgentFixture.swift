@@ -17,7 +17,7 @@ func eventually(
     let deadline = ContinuousClock.now + limit
     while try await !condition() {
         try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await Task.sleep(for: .milliseconds(5))
+        try await ContinuousClock().sleep(for: .milliseconds(5))
     }
 }
 

@@ -21,6 +21,8 @@ final class FakeSource: ObjectSource {
         return stream
     }
 
+    var readers: Int { state.withLock { $0.readers.count } }
+
     func change(_ body: (inout ObjectSnapshot) -> Void) {
         state.withLock { state in
             body(&state.snapshot)

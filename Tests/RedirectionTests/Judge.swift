@@ -6,7 +6,8 @@ enum Judge {
     struct Problem: Error { let text: String }
 
     /// The output of an nft command in a namespace, without counters' figures.
-    static func nft(_ command: String, in namespace: borrowing NetworkNamespace, handles: Bool = false) throws -> String {
+    static func nft(_ command: String, in namespace: borrowing NetworkNamespace, handles: Bool = false) throws -> String
+    {
         try namespace.run {
             // The context's socket belongs to the namespace it is made in.
             guard let context = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else { throw Problem(text: "nft_ctx_new") }

@@ -108,9 +108,11 @@ struct RulesetTests {
             let theirs = try NetworkNamespace.make()
             _ = try Judge.nft(text, in: theirs)
             let name = RedirectionTable.name
-            let first = try ours.run { var socket = try NftablesSocket(); return try socket.table(name) }
-            let second = try theirs.run { var socket = try NftablesSocket(); return try socket.table(name) }
-            return [first, second]
+            func read() throws -> Nftables.Table? {
+                var socket = try NftablesSocket()
+                return try socket.table(name)
+            }
+            return [try ours.run { try read() }, try theirs.run { try read() }]
         }
         #expect(pair[0]?.chains == RedirectionTable.chains(RedirectionPlan(), .capturing))
         let reordered = pair[1]?.chains.map { chain in

@@ -153,8 +153,9 @@ struct WalkTests {
             let sender = FileDescriptor(owning: try network.pod.run { socket(domain, kind, 0) })
             let v6 = family == .v6
             try Sockets.bind(receiver.raw, to: Endpoint(any(family), 9999), dualStack: v6)
-            #expect(try Sockets.connect(
-                sender.raw, to: Endpoint(Network.worldAddress(family), 9999), dualStack: v6))
+            #expect(
+                try Sockets.connect(
+                    sender.raw, to: Endpoint(Network.worldAddress(family), 9999), dualStack: v6))
             #expect(Glibc.send(sender.raw, [1, 2, 3], 3, 0) == 3)
             var entry = pollfd(fd: receiver.raw, events: Int16(POLLIN), revents: 0)
             #expect(poll(&entry, 1, 3000) == 1)
