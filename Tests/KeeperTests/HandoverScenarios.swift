@@ -220,7 +220,7 @@ struct HandoverScenarios {
         let handed = try #require(try ztunnel?.takeAddition())
         #expect(handed.kinds.isEmpty)
         #expect(handed.descriptors.count == 1)
-        let namespace = try NetworkNamespace(owning: FileDescriptor(owning: dup(handed.descriptors[0])))
+        let namespace = try NetworkNamespace(owning: copy(of: handed.descriptors[0]))
         #expect(namespace.id == pod.namespace.id)
         // It binds the ports itself.
         #expect(try pod.listeningPorts().isEmpty)

@@ -172,7 +172,8 @@ final class TestPod {
         }
     }
 
-    /// TCP sockets in use in the namespace, listening or not: what the kernel counts.
+    /// Sockets in use in the namespace, of all kinds: what the kernel counts. A child of another test on its way from fork to
+    /// exec may hold one for a moment.
     func socketsInUse() throws -> Int {
         try namespace.run {
             let line = try text(of: "/proc/thread-self/net/sockstat").split(separator: "\n").first ?? ""
@@ -190,6 +191,11 @@ func integerOption(_ fd: CInt, _ level: CInt, _ option: CInt) -> CInt {
     var value: CInt = -1
     var length = socklen_t(MemoryLayout<CInt>.size)
     return getsockopt(fd, level, option, &value, &length) == 0 ? value : -errno
+}
+
+/// Not inherited by the programs that other tests start meanwhile, as dup(2)'s would be.
+func copy(of fd: CInt) throws -> FileDescriptor {
+    FileDescriptor(owning: try check("copy a descriptor") { apus_fcntl(fd, F_DUPFD_CLOEXEC, 0) })
 }
 
 func inode(_ fd: CInt) -> UInt64 {

@@ -187,8 +187,7 @@ final class HandedOver {
 
 /// Receives from a descriptor that stays the caller's.
 func receivePacket(_ fd: CInt, _ buffer: inout [UInt8]) throws -> (bytes: [UInt8], descriptors: [CInt]) {
-    let copy = dup(fd)
-    let socket = SeqpacketSocket(owning: FileDescriptor(owning: copy))
+    let socket = SeqpacketSocket(owning: try copy(of: fd))
     guard var packet = try socket.receive(limit: buffer.count) else { throw Complaint("nothing to receive") }
     let truncated = packet.truncated
     #expect(!truncated)
