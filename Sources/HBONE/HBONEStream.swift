@@ -110,8 +110,9 @@ public final class HBONEStream {
         }
         self.descriptor = descriptor.release()
         self.meter = meter
+        // A socket that is no TCP one does not know it and does not need it.
+        try? Sockets.setNoDelay(self.descriptor)
         do throws(SystemError) {
-            try Sockets.setNoDelay(self.descriptor)
             if let registration {
                 self.registration = registration
                 connection.loop.rehandle(registration, self)
