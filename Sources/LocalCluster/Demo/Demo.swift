@@ -89,12 +89,21 @@ public final class Demo {
         guard condition else { throw LocalClusterError(.traffic, otherwise()) }
     }
 
+    /// Sends a line on the connection that was opened before anything was labelled, and waits for it to come back.
+    private func exchangeOnOldConnection(_ stage: Stage) throws {
+        let line = stage.marker("old")
+        do {
+            try expect(try stage.driver.exchange(Self.oldConnection, line) == line, "it echoed something else")
+        } catch {
+            throw LocalClusterError(.traffic, "the connection opened before the label does not live on", cause: error)
+        }
+    }
+
     // MARK: 1
 
     private func plain(_ stage: Stage) throws -> String {
         try stage.driver.open(Self.oldConnection, to: stage.echo())
-        let line = stage.marker("old")
-        try expect(try stage.driver.exchange(Self.oldConnection, line) == line, "the echo came back different")
+        try exchangeOnOldConnection(stage)
         for pod in [stage.client, stage.server] { initial[pod.key] = try pod.kernelState() }
         let observed = try stage.observedGet()
         try expect(observed.inClear >= 2, "the text was seen \(observed.inClear) times, not in request and answer")
@@ -107,16 +116,11 @@ public final class Demo {
     private func labelled(_ stage: Stage) throws -> String {
         let before = [stage.client, stage.server].map { $0.process?.identity }
         try stage.enrol()
-        let old = stage.marker("old")
-        var echoed = ""
-        let observed = try stage.observedGet(.v4, "secret") {
-            echoed = try stage.driver.exchange(Self.oldConnection, old)
-        }
+        let observed = try stage.observedGet(.v4, "secret") { try exchangeOnOldConnection(stage) }
         let tunnel = Stage.tunnelled(observed.traffic)
         try expect(observed.inClear == 0, "the payload was readable on the wire \(observed.inClear) times")
         try expect(tunnel.records > 0, "no TLS records to port \(Stage.hbonePort)")
         try expect(tunnel.isPure, "something on port \(Stage.hbonePort) was not TLS")
-        try expect(echoed == old, "the connection opened before the label echoed something else")
         let after = [stage.client, stage.server].map { $0.process?.identity }
         try expect(before == after && after.allSatisfy { $0?.isAlive == true }, "a process of a pod was restarted")
         let seen = Stage.clientSeen(in: observed.answer) ?? "nobody"
@@ -159,6 +163,7 @@ public final class Demo {
             try? stage.driver.get(stage.http(), path: "/again", within: .seconds(2))
         }
         try stage.waitOnWire(tunnelled: true)
+        try exchangeOnOldConnection(stage)
         return "GET /again: \(answer.status) in \(answer.microseconds) µs, through the tunnel"
     }
 
@@ -186,6 +191,7 @@ public final class Demo {
             "\(report.samples.count) connections at \(options.loadPerSecond)/s, connect() failed "
             + "\(report.count(.connectFailed)) times; " + text.joined(separator: "; ")
         try expect(parts.allSatisfy { $0.1.held(within: .seconds(2)) }, summary)
+        try exchangeOnOldConnection(stage)
         return summary
     }
 
@@ -195,9 +201,7 @@ public final class Demo {
         try stage.unenrol()
         let observed = try stage.observedGet()
         try expect(observed.inClear >= 2, "the text was seen \(observed.inClear) times, not in request and answer")
-        let line = stage.marker("old")
-        try expect(
-            try stage.driver.exchange(Self.oldConnection, line) == line, "the oldest connection echoed something else")
+        try exchangeOnOldConnection(stage)
         var left: [String] = []
         try Waiting.untilTrue(
             "the pods' namespaces to be as at the start", within: .seconds(5), every: .milliseconds(100),
