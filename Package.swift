@@ -150,6 +150,10 @@ let package = Package(
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(
+            name: "EndToEndTests",
+            dependencies: ["LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto],
+            swiftSettings: strict),
+        .testTarget(
             name: "LocalClusterTests", dependencies: ["LocalCluster", "Addressing", "CNI", "LinuxNetwork"],
             swiftSettings: strict),
         .testTarget(

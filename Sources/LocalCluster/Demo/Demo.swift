@@ -138,21 +138,23 @@ public final class Demo {
             throw LocalClusterError(.manifest, "no file \(options.denyPolicy)")
         }
         try cluster.source.put(Self.policyFile, policy)
-        var refusal = ""
-        try Waiting.untilTrue("the client to be cut off", within: cluster.configuration.patience) {
+        let node = stage.server.node
+        var refusal = "it was served"
+        // Until both are seen: the client refused, and the reason in the log of the node that refused it.
+        let line = try Waiting.until(
+            "the client to be cut off and the log of \(node.name) to name the policy",
+            within: cluster.configuration.patience, every: .milliseconds(50),
+            detail: { "last answer to the client: \(refusal); \(node.lastWords())" }
+        ) { () -> String? in
             do {
                 _ = try stage.driver.get(stage.http(), path: "/denied", within: .seconds(2))
-                return false
+                refusal = "it was served"
+                return nil
             } catch {
                 refusal = "\(error)"
-                return true
+                return node.logLines(with: "\(Stage.namespace)/\(Self.policyName)").last
             }
         }
-        let node = stage.server.node
-        let line = try Waiting.until(
-            "a log line of \(node.name) that names \(Self.policyName)", within: .seconds(5),
-            detail: { node.lastWords() }
-        ) { node.logLines(with: "\(Stage.namespace)/\(Self.policyName)").last }
         return "client: \(refusal); log of \(node.name): \(line)"
     }
 

@@ -134,6 +134,38 @@ public final class Stage {
         try waitOnWire(tunnelled: false)
     }
 
+    // MARK: Guests
+
+    /// Adds a client pod to the namespace: its object first, as the API server has it before a kubelet acts.
+    public func startGuest(_ name: String, on node: LocalNode) throws -> LocalPod {
+        let manifest = PodManifest(
+            namespace: Self.namespace, name: name, node: node.name, command: ["apus", "local", "pod-client"])
+        try cluster.source.put(
+            "guest-\(name).yaml",
+            """
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: \(name)
+              namespace: \(Self.namespace)
+              labels:
+                app: guest
+            spec:
+              serviceAccountName: client
+              nodeName: \(node.name)
+              containers:
+                - name: client
+                  image: apus
+                  command: [apus, local, pod-client]
+            """)
+        return try cluster.start(manifest)
+    }
+
+    public func endGuest(_ pod: LocalPod) throws {
+        try cluster.stop(pod)
+        try cluster.source.remove("guest-\(pod.manifest.name).yaml")
+    }
+
     // MARK: Deaths
 
     /// Kills the node's process of a role.

@@ -14,6 +14,7 @@ public final class HandedPod: Sendable {
     let inboundPlaintext: FileDescriptor
     let hbone: FileDescriptor
     let stock: SeqpacketSocket
+    let sourcePorts = SourcePorts()
 
     /// Sorts a packet's descriptors by what the message says they are.
     /// - Throws: When the hand-over is incomplete or not offered; the text is sent back to the keeper.

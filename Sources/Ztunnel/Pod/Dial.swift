@@ -29,6 +29,10 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     private var timer: TimerID?
     private var completion: Completion?
     private var startedAt: UInt64
+    private var stock: SocketStock?
+    private var attempts = 0
+    /// A socket whose port is in use to the destination is of no use any more; so many are given up for one connection.
+    private static let attemptLimit = 3
 
     /// - Parameter source: The address to connect from, which need not be the pod's own; `nil` for the pod's own.
     init(loop: EventLoop, to destination: Endpoint, from source: IPAddress?, completion: @escaping Completion) {
@@ -42,6 +46,11 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     /// Begins. The attempt ends after `timeout` at the latest, waiting for a socket included.
     func start(from stock: SocketStock, timeout: Duration) {
         timer = loop.schedule(after: timeout, self)
+        self.stock = stock
+        takeSocket(from: stock)
+    }
+
+    private func takeSocket(from stock: SocketStock) {
         if let socket = stock.take() {
             connect(socket)
         } else if stock.wait(self) {
@@ -70,15 +79,36 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         }
         let fd = socket.takeDescriptor().release()
         do {
-            if let source { try Sockets.bind(fd, to: Endpoint(source, 0), dualStack: dualStack) }
+            if let source { try bind(fd, to: source, dualStack: dualStack) }
             let connected = try Sockets.connect(fd, to: destination, dualStack: dualStack)
             // Towards an app in the same namespace the handshake is over by now; asking costs less than being told.
             if connected || Self.isWritable(fd) { return settle(fd, nil) }
             state = .connecting(fd: fd, registration: try loop.register(fd, .connection, self))
         } catch {
             _ = Glibc.close(fd)
+            if error.code == EADDRNOTAVAIL, attempts < Self.attemptLimit, let stock {
+                attempts += 1
+                stock.sourcePorts.wasInUse()
+                return takeSocket(from: stock)
+            }
             finish(.failure(Self.failure(error, destination)))
         }
+    }
+
+    /// Takes the client's address, and a port that no client of that address is likely to use (``SourcePorts``).
+    private func bind(_ fd: CInt, to source: IPAddress, dualStack: Bool) throws(SystemError) {
+        // Several connections may share a port, to different destinations; connect() sees to it that they differ.
+        try Sockets.setReuseAddress(fd)
+        // The app may listen on one or the other.
+        for _ in 0..<4 {
+            guard let port = stock?.sourcePorts.take() else { break }
+            do throws(SystemError) {
+                return try Sockets.bind(fd, to: Endpoint(source, port), dualStack: dualStack)
+            } catch {
+                guard error.code == EADDRINUSE else { throw error }
+            }
+        }
+        try Sockets.bind(fd, to: Endpoint(source, 0), dualStack: dualStack)
     }
 
     private static func isWritable(_ fd: CInt) -> Bool {
@@ -118,6 +148,7 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         close()
         let completion = completion
         self.completion = nil
+        stock = nil
         completion?(result)
     }
 

@@ -37,6 +37,8 @@ final class SocketStock: EventHandler {
     private var closed = false
     /// How often a connection found the stock empty.
     private(set) var waits: UInt64 = 0
+    /// For sockets that are bound to a client's address.
+    var sourcePorts: SourcePorts { pod.sourcePorts }
 
     init(loop: EventLoop, pod: HandedPod) {
         self.loop = loop
