@@ -39,6 +39,8 @@ final class InboundRequest: HBONEStreamDelegate {
     }
 
     func start() {
+        // From now on a client that gives up before it is answered is heard of.
+        stream.delegate = self
         let state = proxy.services.store.snapshot()
         guard let workload = proxy.localWorkload(in: state) else {
             return refuse(InboundRejection(.unknownLocalWorkload, proxy.unknownWorkloadText))
@@ -92,16 +94,17 @@ final class InboundRequest: HBONEStreamDelegate {
         switch result {
         case .failure(let failure): refuse(InboundRejection(.connectFailed, failure.description))
         case .success(let socket):
-            guard !stream.isEnded else {
+            let headers = [HeaderField("baggage", Baggage(workload).headerValue)]
+            guard stream.accept(headers: headers, delegate: self) else {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
             isAccepted = true
-            stream.accept(headers: [HeaderField("baggage", Baggage(workload).headerValue)], delegate: self)
             stream.relay(with: socket.take(), meter: report)
         }
     }
 
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
+        dial?.cancel()
         self.end(end.error.map { ConnectionReport.Failure(text: "\($0)", flag: .none) })
     }
 
@@ -116,11 +119,14 @@ final class InboundRequest: HBONEStreamDelegate {
         guard !isOver else { return }
         report?.finish(ConnectionReport.Failure(text: reason.text, flag: reason.flag))
         dial?.cancel()
+        stream.delegate = nil
         if isAccepted { stream.abort(reason.error) } else { stream.reject(status: 503) }
         end(nil)
     }
 
     private func refuse(_ rejection: InboundRejection) {
+        // The reason is known here; the stream's own end has nothing to add.
+        stream.delegate = nil
         stream.reject(status: rejection.status)
         if report == nil {
             proxy.denyEarly(
