@@ -102,7 +102,8 @@ let package = Package(
         .target(
             name: "Discovery",
             dependencies: [
-                "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .logging,
+                "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
+                .logging,
             ], swiftSettings: strict),
         .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
 
@@ -166,6 +167,19 @@ let package = Package(
         // Runs the program itself, which lies beside the tests once everything is built.
         .testTarget(
             name: "CNIPluginTests", dependencies: ["CLinux", "CNI", "Handover", "LinuxNetwork"], swiftSettings: strict),
+        .testTarget(
+            name: "ControllerTests",
+            dependencies: [
+                "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "LinuxNetwork", "Mesh",
+                "ObjectSource", "Observability", .protobuf, .grpcCore, .grpcTransport, .x509, .crypto, .asn1, .jwt,
+                .nioCore, .nioPosix, .nioSSL, .logging,
+            ], swiftSettings: strict),
+        .testTarget(
+            name: "DiscoveryTests",
+            dependencies: [
+                "Addressing", "Discovery", "Identity", "IstioAPI", "Mesh", .protobuf, .grpcCore, .grpcTransport,
+                .logging,
+            ], swiftSettings: strict),
         .testTarget(name: "ObjectSourceTests", dependencies: ["ObjectSource"], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),

@@ -31,6 +31,7 @@ public final class ControllerServer: Sendable {
     private let metrics: ControllerMetrics
     private let transport: HTTP2ServerTransport.Posix
     private let server: GRPCServer<HTTP2ServerTransport.Posix>
+    private let listener: ListenerGuard
     private let listening: Readiness.Task
     private let now: @Sendable () -> Date
     private let logger: Logger
@@ -62,6 +63,7 @@ public final class ControllerServer: Sendable {
         self.logger = logger
         self.now = now
         discovery = DiscoveryServer(logger: logger)
+        listener = ListenerGuard(logger: logger)
         do {
             let authority = try EmbeddedCA(
                 directory: settings.state, trustDomain: settings.mesh.trustDomain, now: now())
@@ -78,7 +80,7 @@ public final class ControllerServer: Sendable {
             publisher = MeshPublisher(MeshTranslation(settings.mesh), discovery, metrics, logger)
             publisher.publish(snapshot)
             let check = CallerCheck(verifier: tokens.verifier, now: now, metrics: metrics, logger: logger)
-            transport = try Self.transport(settings, certificates)
+            transport = try Self.transport(settings, certificates, listener)
             server = GRPCServer(
                 transport: transport,
                 services: [
@@ -94,7 +96,7 @@ public final class ControllerServer: Sendable {
     }
 
     private static func transport(
-        _ settings: ControllerSettings, _ certificates: ServerCertificates
+        _ settings: ControllerSettings, _ certificates: ServerCertificates, _ listener: ListenerGuard
     ) throws -> HTTP2ServerTransport.Posix {
         let address: GRPCNIOTransportCore.SocketAddress =
             settings.listen.address.isV4
@@ -109,6 +111,7 @@ public final class ControllerServer: Sendable {
             config.connection.keepalive.timeout = .seconds(10)
             config.connection.keepalive.clientBehavior.minPingIntervalWithoutCalls = .seconds(10)
             config.connection.keepalive.clientBehavior.allowWithoutCalls = true
+            listener.install(in: &config)
             config.channelDebuggingCallbacks.onAcceptTCPConnection = { RequireTLS13.add(to: $0) }
         }
         return HTTP2ServerTransport.Posix(
@@ -181,10 +184,10 @@ public final class ControllerServer: Sendable {
 
     private func serve() async throws {
         do {
-            try await server.serve()
-        } catch is CancellationError {
-            throw CancellationError()
+            try await listener.run { [server] in try await server.serve() }
         } catch {
+            // Cancelled, the transport reports some error or other.
+            try Task.checkCancellation()
             throw ControllerError(
                 .listen, "cannot serve at \(settings.listen)", cause: "\(error)", hint: "is another one running there?")
         }
@@ -229,12 +232,14 @@ public final class ControllerServer: Sendable {
             rootPEM: rootPEM)
     }
 
+    var adminRoutes: [HTTPRoute] { AdminRoutes.routes(metrics, readiness, discovery, publisher) }
+
     private func startAdmin() async throws -> HTTPEndpoint? {
         guard let admin = settings.admin else { return nil }
         do {
             return try await HTTPEndpoint.start(
                 on: [(admin.address.description, Int(admin.port))],
-                routes: AdminRoutes.routes(metrics, readiness, discovery, publisher))
+                routes: adminRoutes)
         } catch {
             throw ControllerError(.listen, "cannot serve at \(admin)", cause: "\(error)")
         }

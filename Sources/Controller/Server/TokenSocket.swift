@@ -107,6 +107,8 @@ final class TokenSocket: Sendable {
                 logger.warning("no token", metadata: ["node": "\(request.node)", "reason": "\(error)"])
             }
         } else {
+            // An answer without any field would be an empty packet, which means the end.
+            reply.rootPEM = answers.rootPEM
             reply.error = HandoverLimits.shortened(await answers.released(request.released))
         }
         do {

@@ -1,0 +1,43 @@
+import Mesh
+
+@testable import Controller
+@testable import Discovery
+@testable import ObjectSource
+
+/// Objects from YAML, as a user writes them.
+func objects(_ text: String) throws -> ObjectSnapshot {
+    var snapshot = ObjectSnapshot()
+    for object in try DocumentReader.read(Array(text.utf8), file: "test.yaml").get() { snapshot.insert(object.object) }
+    return snapshot
+}
+
+struct Translated {
+    var workloads: [String: Workload] = [:]
+    var services: [String: Mesh.Service] = [:]
+    var policies: [String: Mesh.AuthorizationPolicy] = [:]
+    var warnings: [String] = []
+
+    init(_ text: String, _ configuration: MeshConfiguration = MeshConfiguration()) throws {
+        let outcome = MeshTranslation(configuration).resources(of: try objects(text))
+        for resource in outcome.resources {
+            switch resource {
+            case .workload(let workload): workloads[workload.name] = workload
+            case .service(let service): services[service.name] = service
+            case .policy(let policy): policies[policy.key] = policy
+            }
+        }
+        warnings = outcome.warnings.map(\.description)
+    }
+
+    func workload(_ name: String) throws -> Workload {
+        guard let workload = workloads[name] else { throw Missing(name: name) }
+        return workload
+    }
+
+    func service(_ name: String) throws -> Mesh.Service {
+        guard let service = services[name] else { throw Missing(name: name) }
+        return service
+    }
+
+    struct Missing: Error { let name: String }
+}

@@ -1,0 +1,118 @@
+import Foundation
+import IstioAPI
+import Mesh
+import Testing
+
+@testable import Discovery
+
+@Suite("What a client makes of responses")
+struct DiscoveryExchangeTests {
+    typealias Response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
+
+    var exchange = DiscoveryExchange()
+
+    private func response(_ resources: [MeshResource], type: String, nonce: String = "n") throws -> Response {
+        var response = Response()
+        response.typeURL = type
+        response.nonce = nonce
+        for entry in resources {
+            var resource = Envoy_Service_Discovery_V3_Resource()
+            resource.name = entry.name
+            resource.version = "v-\(entry.name)"
+            resource.resource.typeURL = type
+            resource.resource.value = try entry.encoded()
+            response.resources.append(resource)
+        }
+        return response
+    }
+
+    @Test("the first requests ask for all of both types, policies first, and say who asks")
+    func opening() {
+        let requests = exchange.opening(
+            DiscoveryNode(nodeName: "n1", podName: "z", podNamespace: "istio-system", metadata: ["A": "b"]))
+        #expect(requests.map(\.typeURL) == [TypeURL.authorization, TypeURL.address])
+        #expect(requests.allSatisfy { $0.resourceNamesSubscribe.isEmpty && $0.initialResourceVersions.isEmpty })
+        #expect(requests[0].node.id == "ztunnel~1.1.1.1~z.istio-system~istio-system.svc.cluster.local")
+        #expect(requests[0].node.metadata.fields["NODE_NAME"]?.stringValue == "n1")
+        #expect(requests[0].node.metadata.fields["A"]?.stringValue == "b")
+    }
+
+    @Test("ready when both types were answered and taken; what is held is told after a reconnect")
+    mutating func ready() throws {
+        let first = exchange.receive(try response([Samples.workload("a")], type: TypeURL.address))
+        #expect(first.refusals.isEmpty)
+        #expect(first.reply.responseNonce == "n")
+        #expect(!first.reply.hasErrorDetail)
+        #expect(!exchange.isReady)
+        _ = exchange.receive(try response([Samples.policy("p")], type: TypeURL.authorization))
+        #expect(exchange.isReady)
+        var removal = try response([], type: TypeURL.authorization)
+        removal.removedResources = ["shop/p"]
+        guard case .removePolicy("shop/p")? = exchange.receive(removal).updates.first else {
+            Issue.record("no removal")
+            return
+        }
+        let requests = exchange.opening(DiscoveryNode(nodeName: "n"))
+        #expect(requests[0].initialResourceVersions == [:])
+        #expect(requests[1].initialResourceVersions == ["Kubernetes//Pod/shop/a": "v-Kubernetes//Pod/shop/a"])
+    }
+
+    @Test("of a response with wrong resources the right ones count; the rest is refused by name and not held")
+    mutating func refusals() throws {
+        var mixed = try response(
+            [Samples.workload("a"), Samples.workload("b"), Samples.workload("c")], type: TypeURL.address)
+        mixed.resources[0].resource.value = Data([0xff])
+        mixed.resources[2].resource.value = try Istio_Workload_Address().serializedData()
+        let outcome = exchange.receive(mixed)
+        #expect(outcome.updates.count == 1)
+        #expect(outcome.reply.responseNonce == "n")
+        #expect(outcome.reply.errorDetail.message.contains("Kubernetes//Pod/shop/a: "))
+        #expect(outcome.reply.errorDetail.message.contains("; Kubernetes//Pod/shop/c: type: is neither"))
+        _ = exchange.receive(try response([], type: TypeURL.authorization))
+        #expect(!exchange.isReady)
+        #expect(
+            Set(exchange.opening(DiscoveryNode(nodeName: "n"))[1].initialResourceVersions.keys) == [
+                "Kubernetes//Pod/shop/b"
+            ])
+    }
+
+    @Test("an unknown type is acknowledged and otherwise passed over")
+    mutating func unknownType() {
+        var unknown = Response()
+        unknown.typeURL = "type.googleapis.com/other"
+        unknown.nonce = "7"
+        let outcome = exchange.receive(unknown)
+        #expect(outcome.unknownType)
+        #expect(outcome.updates.isEmpty)
+        #expect(outcome.reply.responseNonce == "7")
+        #expect(!outcome.reply.hasErrorDetail)
+    }
+
+    @Test("pauses double up to a limit, keep half of it to chance, and begin anew")
+    func backoff() {
+        // Not a generator of one value: the library's way to an even choice among doubles may reject it for ever.
+        var random = SystemRandomNumberGenerator()
+        var backoff = ReconnectBackoff(minimum: .milliseconds(10), maximum: .seconds(15))
+        for full in [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240, 15000, 15000, 15000] {
+            let pause = backoff.next(using: &random) / .milliseconds(1)
+            #expect(pause >= Double(full) / 2 && pause <= Double(full))
+        }
+        for _ in 0..<200 { _ = backoff.next(using: &random) }
+        #expect((Duration.milliseconds(7500)...(.seconds(15))).contains(backoff.next(using: &random)))
+        backoff.reset()
+        #expect((Duration.milliseconds(5)...(.milliseconds(10))).contains(backoff.next(using: &random)))
+    }
+
+    @Test(
+        "addresses of control planes",
+        arguments: [
+            ("https://10.0.0.1:15012", true), ("[fd00::1]:15012", true), ("istiod.istio-system.svc:15012", true),
+            ("https://localhost:15012/", true), ("http://10.0.0.1:15012", false), ("localhost", false), ("", false),
+            ("https://localhost:0", false), ("https://a b:1", false), ("https://localhost:99999", false),
+        ])
+    func addresses(text: String, isGood: Bool) {
+        let settings = DiscoverySettings(
+            address: text, roots: .system, token: .none, node: DiscoveryNode(nodeName: "n"))
+        #expect(((try? DiscoveryConnector(settings)) != nil) == isGood)
+    }
+}
