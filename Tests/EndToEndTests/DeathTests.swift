@@ -21,7 +21,7 @@ extension EndToEnd {
                 for node in stage.cluster.nodes { try stage.cluster.startAgent(node) }
                 for node in stage.cluster.nodes { try stage.cluster.waitForNode(node) }
                 try stage.expectServed()
-                #expect(try stage.client.kernelState().parts["listeners"]?.contains(":3A98") == true)
+                #expect(try stage.client.kernelState().parts["listeners"]?.contains(":3A99") == true)
                 try stage.unenrol()
             }
         }

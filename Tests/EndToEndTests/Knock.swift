@@ -49,14 +49,18 @@ struct Knock {
 
         /// The frames' types, in order.
         var frames: [HTTP2.Frame] { HTTP2.frames(bytes) }
-        /// The status of a HEADERS frame, where it is one that HPACK's static table has whole.
-        var status: Int? {
-            frames.first { $0.type == 1 }?.payload.first.flatMap {
+        /// The status on a stream, where it is one that HPACK's static table has whole.
+        func status(_ stream: UInt8 = 1) -> Int? {
+            frames.first { $0.type == 1 && $0.stream == stream }?.payload.first.flatMap {
                 [0x88: 200, 0x89: 204, 0x8a: 206, 0x8b: 304, 0x8c: 400, 0x8d: 404, 0x8e: 500][Int($0)]
             }
         }
         /// Whether the peer opened a CONNECT stream for us.
-        var isAccepted: Bool { status == 200 }
+        func isAccepted(_ stream: UInt8 = 1) -> Bool { status(stream) == 200 }
+        /// Whether the peer said anything about a stream: an answer or a reset.
+        func isAnswered(_ stream: UInt8) -> Bool {
+            frames.contains { $0.stream == stream && [1, 3].contains($0.type) }
+        }
     }
 
     /// Connects by TLS, sends bytes and takes what comes within two seconds.
@@ -87,6 +91,7 @@ enum HTTP2 {
     struct Frame {
         var type: UInt8
         var flags: UInt8
+        var stream: UInt8
         var payload: [UInt8]
     }
 
@@ -96,12 +101,17 @@ enum HTTP2 {
         [0, UInt8(payload.count >> 8), UInt8(payload.count & 255), type, flags, 0, 0, 0, stream] + payload
     }
 
-    /// A whole opening: preface, SETTINGS, and a CONNECT to an authority on stream 1.
-    static func connect(_ authority: String) -> [UInt8] {
-        // Literals without indexing, names from the static table: 2 is :method, 1 is :authority.
-        let method = [0x02, 7] + Array("CONNECT".utf8)
-        let target = [0x01, UInt8(authority.utf8.count)] + Array(authority.utf8)
-        return preface + frame(4) + frame(1, flags: 4, stream: 1, method + target)
+    /// A whole opening: preface, SETTINGS, and a CONNECT to each authority, on the streams 1, 3, 5 and so on.
+    static func connect(_ authorities: String...) -> [UInt8] { connect(authorities) }
+
+    static func connect(_ authorities: [String]) -> [UInt8] {
+        preface + frame(4)
+            + authorities.enumerated().flatMap { index, authority in
+                // Literals without indexing, names from the static table: 2 is :method, 1 is :authority.
+                let method = [0x02, 7] + Array("CONNECT".utf8)
+                let target = [0x01, UInt8(authority.utf8.count)] + Array(authority.utf8)
+                return frame(1, flags: 4, stream: UInt8(1 + 2 * index), method + target)
+            }
     }
 
     static func frames(_ bytes: [UInt8]) -> [Frame] {
@@ -111,7 +121,8 @@ enum HTTP2 {
             let head = Array(rest.prefix(9))
             let length = Int(head[0]) << 16 | Int(head[1]) << 8 | Int(head[2])
             guard rest.count >= 9 + length else { break }
-            found.append(Frame(type: head[3], flags: head[4], payload: Array(rest.dropFirst(9).prefix(length))))
+            found.append(
+                Frame(type: head[3], flags: head[4], stream: head[8], payload: Array(rest.dropFirst(9).prefix(length))))
             rest = rest.dropFirst(9 + length)
         }
         return found
