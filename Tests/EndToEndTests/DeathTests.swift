@@ -32,15 +32,15 @@ extension EndToEnd {
                 let node = try stage.cluster.node(name)
                 try stage.driver.startLoad(stage.echo(), perSecond: Self.rate, for: .seconds(6))
                 Waiting.pause(.seconds(2))
-                let kill = try stage.kill(.ztunnel, on: node)
+                let killed = try stage.kill(.ztunnel, on: node)
                 let report = try stage.driver.awaitLoad(within: .seconds(40))
-                let around = report.around(kill: kill.time)
+                let around = report.around(killed.kill)
                 #expect(around.connectFailed == 0)
                 #expect(around.beforeFailed == 0)
                 #expect(around.afterFailed == 0)
                 #expect(Duration.nanoseconds(Int64(around.afterSlowest)) <= .seconds(2))
                 #expect(around.after >= Self.rate * 3)
-                try stage.waitReplaced(kill.process, .ztunnel, on: node)
+                try stage.waitReplaced(killed.process, .ztunnel, on: node)
                 try stage.expectServed()
             }
         }
@@ -66,8 +66,8 @@ extension EndToEnd {
         @Test func aKeeperThatDiesComesBackAndServesOldAndNewPods() throws {
             try TestMesh.run { stage in
                 let node = stage.client.node
-                let kill = try stage.kill(.sockets, on: node)
-                try stage.waitReplaced(kill.process, .sockets, on: node)
+                let killed = try stage.kill(.sockets, on: node)
+                try stage.waitReplaced(killed.process, .sockets, on: node)
                 try stage.waitOnWire(tunnelled: true)
                 let late = try stage.startGuest("late", on: node)
                 #expect(try late.client().get(stage.http(), path: "/late", within: .seconds(10)).status == 200)

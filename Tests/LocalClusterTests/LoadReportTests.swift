@@ -5,6 +5,9 @@ import Testing
 
 @Suite("A load around a kill")
 struct LoadReportTests {
+    private static let first = LoadReport.Kill(signalled: 98, dead: 100)
+    private static let second = LoadReport.Kill(signalled: 200, dead: 202)
+
     private func sample(
         _ started: UInt64, _ ended: UInt64, _ outcome: LoadReport.Outcome = .served
     ) -> LoadReport.Sample {
@@ -16,7 +19,7 @@ struct LoadReportTests {
             sample(10, 20), sample(80, 90), sample(90, 150, .broken), sample(95, 160), sample(100, 400),
             sample(120, 130),
         ])
-        let around = report.around(kill: 100)
+        let around = report.around(Self.first)
         #expect(around.inService == 2)
         #expect(around.inServiceLost == 1)
         #expect(around.after == 2)
@@ -40,13 +43,31 @@ struct LoadReportTests {
         ])
     func notHeld(samples: [(UInt64, UInt64, LoadReport.Outcome)]) {
         let report = LoadReport(samples: samples.map { sample($0.0, $0.1, $0.2) })
-        #expect(!report.around(kill: 100).held(within: .seconds(1)))
+        #expect(!report.around(Self.first).held(within: .seconds(1)))
     }
 
     @Test func aSecondKillIsAnother() {
         let report = LoadReport(samples: [sample(110, 120), sample(210, 900, .broken)])
-        #expect(report.around(kill: 100, until: 200).held(within: .seconds(1)))
-        #expect(!report.around(kill: 200).held(within: .seconds(1)))
+        #expect(report.around(Self.first, before: Self.second).held(within: .seconds(1)))
+        #expect(!report.around(Self.second, after: Self.first).held(within: .seconds(1)))
+    }
+
+    @Test func whatTheDyingProcessHeldIsInService() {
+        // Ended between the signal and the death, and begun there: neither is before, neither is after.
+        let report = LoadReport(samples: [sample(90, 99, .broken), sample(99, 101, .broken), sample(110, 120)])
+        let around = report.around(Self.first)
+        #expect(around.inService == 2)
+        #expect(around.inServiceLost == 2)
+        #expect(around.held(within: .seconds(1)))
+    }
+
+    @Test func whatOneKillTookIsNotCountedAgainstTheNext() {
+        let report = LoadReport(samples: [sample(90, 130, .broken), sample(110, 120), sample(210, 220)])
+        #expect(report.around(Self.second, after: Self.first).held(within: .seconds(1)))
+        #expect(!report.around(Self.second).held(within: .seconds(1)))
+        // But what had failed before the first one is the load's own fault.
+        let faulty = LoadReport(samples: [sample(10, 20, .broken), sample(110, 120)])
+        #expect(!faulty.around(Self.first, before: Self.second).held(within: .seconds(1)))
     }
 
     @Test func samplesTravelAsNumbers() throws {

@@ -182,8 +182,8 @@ public final class Demo {
         try stage.waitReplaced(first.process, .ztunnel, on: stage.client.node)
         try stage.waitReplaced(second.process, .ztunnel, on: stage.server.node)
         let parts = [
-            ("client's", report.around(kill: first.time, until: second.time)),
-            ("server's", report.around(kill: second.time)),
+            ("client's", report.around(first.kill, before: second.kill)),
+            ("server's", report.around(second.kill, after: first.kill)),
         ]
         let text = parts.map { side, around in
             "\(side) ztunnel: \(around.after) begun after the kill, \(around.afterFailed) failed, slowest "

@@ -168,21 +168,22 @@ public final class Stage {
 
     // MARK: Deaths
 
-    /// Kills the node's process of a role.
-    /// - Returns: When it was dead (CLOCK_MONOTONIC, nanoseconds), and who it was. Until then it may still accept, so
-    ///   what begins before that moment was in service.
+    /// Kills the node's process of a role, and waits for its death.
     @discardableResult
-    public func kill(_ role: LocalNode.Role, on node: LocalNode) throws -> (time: UInt64, process: ProcessIdentity) {
+    public func kill(
+        _ role: LocalNode.Role, on node: LocalNode
+    ) throws -> (kill: LoadReport.Kill, process: ProcessIdentity) {
         guard let process = node.processes(role).last else {
             throw LocalClusterError(.process, "node \(node.name) has no \(role.rawValue)", hint: node.lastWords())
         }
+        let signalled = MonotonicClock.now
         guard process.signal(SIGKILL) else {
             throw LocalClusterError(.process, "the \(role.rawValue) of \(node.name) was gone before it was killed")
         }
         try Waiting.untilTrue("a killed \(role.rawValue) to die", within: .seconds(5), every: .milliseconds(1)) {
             !process.isAlive
         }
-        return (MonotonicClock.now, process)
+        return (.init(signalled: signalled, dead: MonotonicClock.now), process)
     }
 
     /// Waits until the node has another process of the role than the one that was killed.

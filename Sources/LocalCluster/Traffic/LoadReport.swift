@@ -37,7 +37,18 @@ public struct LoadReport: Codable, Sendable, Hashable {
 
     // MARK: Around a kill
 
-    /// A load seen from the moment that something was killed.
+    /// When a process was killed. Between the two it is dying: it may still accept, and what it held is being closed.
+    public struct Kill: Sendable, Hashable {
+        public var signalled: UInt64
+        public var dead: UInt64
+
+        public init(signalled: UInt64, dead: UInt64) {
+            self.signalled = signalled
+            self.dead = dead
+        }
+    }
+
+    /// A load seen from a kill.
     public struct AroundKill: Sendable, Hashable {
         /// In service at the kill: begun before it and not over. These may be reset.
         public var inService = 0
@@ -59,23 +70,30 @@ public struct LoadReport: Codable, Sendable, Hashable {
         }
     }
 
+    /// What became of the connections of one kill.
     /// - Parameters:
-    ///   - until: connections begun after this are another kill's, and so are those in service then, unless they had had
+    ///   - earlier: a kill before it. What began before that one was over is left to it.
+    ///   - later: a kill after it. What is begun after that one, or is in service then, is left to it, unless it had had
     ///     `limit` to be over.
-    public func around(kill: UInt64, until: UInt64 = .max, limit: Duration = .seconds(2)) -> AroundKill {
+    public func around(
+        _ kill: Kill, after earlier: Kill? = nil, before later: Kill? = nil, limit: Duration = .seconds(2)
+    ) -> AroundKill {
         let grace = UInt64(limit.components.seconds) * 1_000_000_000
-        func isLater(_ sample: Sample) -> Bool {
-            sample.started >= until
-                || sample.started >= kill && sample.ended >= until && until - sample.started < grace
+        func isAnothers(_ sample: Sample) -> Bool {
+            if let earlier, sample.started < earlier.dead, sample.ended < kill.signalled { return true }
+            guard let later else { return false }
+            return sample.started >= later.dead
+                || (sample.started >= kill.dead && sample.ended >= later.signalled
+                    && later.signalled < sample.started + grace)
         }
         var result = AroundKill()
-        for sample in samples where !isLater(sample) {
+        for sample in samples where !isAnothers(sample) {
             if sample.outcome == .connectFailed { result.connectFailed += 1 }
-            if sample.started >= kill {
+            if sample.started >= kill.dead {
                 result.after += 1
                 if sample.outcome != .served { result.afterFailed += 1 }
                 result.afterSlowest = max(result.afterSlowest, sample.ended - sample.started)
-            } else if sample.ended >= kill {
+            } else if sample.ended >= kill.signalled {
                 result.inService += 1
                 if sample.outcome != .served { result.inServiceLost += 1 }
             } else if sample.outcome != .served {
