@@ -16,7 +16,8 @@ struct Apus: AsyncParsableCommand {
         abstract: "A service mesh without sidecars: mutual TLS, L4 policy and telemetry for labelled namespaces.",
         version: Version.text,
         subcommands: [
-            ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self, DemoCommand.self, LocalCommand.self,
+            ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self, DemoCommand.self,
+            LocalCommand.self,
         ])
 }
 
