@@ -136,22 +136,17 @@ struct FolderScanner {
 
     /// At most `limit` bytes and one more, by which too large a file is known.
     private static func read(_ file: CInt, limit: Int) -> Result<[UInt8], Reason> {
-        var bytes: [UInt8] = []
-        while bytes.count <= limit {
-            let chunk = min(64 << 10, limit + 1 - bytes.count)
-            var failure: CInt = 0
-            let start = bytes.count
-            bytes.append(contentsOf: repeatElement(0, count: chunk))
-            let count = bytes.withUnsafeMutableBytes { buffer -> Int in
-                let count = Glibc.read(file, buffer.baseAddress?.advanced(by: start), chunk)
-                failure = errno
-                return count
+        // One piece of memory for all of a file, never cleared first: there are many files, and most are small.
+        withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 1) { chunk in
+            var bytes: [UInt8] = []
+            while bytes.count <= limit {
+                let count = Glibc.read(file, chunk.baseAddress, min(chunk.count, limit + 1 - bytes.count))
+                if count > 0 { bytes.append(contentsOf: UnsafeRawBufferPointer(rebasing: chunk[..<count])) }
+                if count == 0 { break }
+                if count < 0 && errno != EINTR { return .failure(Reason(errno: errno)) }
             }
-            bytes.removeLast(chunk - max(0, count))
-            if count == 0 { break }
-            if count < 0 && failure != EINTR { return .failure(Reason(errno: failure)) }
+            return .success(bytes)
         }
-        return .success(bytes)
     }
 
     private static func list(_ path: String) -> Result<[String], Reason> {
