@@ -18,7 +18,7 @@ final class ContainerRuntime: Sendable {
     var socket: String { "\(folder)/containerd.sock" }
     private var log: String { "\(node.logs)/containerd.log" }
     /// The parent of every container's cgroup.
-    var cgroup: String { "/apus-\(node.layout.run)" }
+    var cgroup: String { "/\(Cgroups.name(of: node.layout.run))" }
 
     /// A command that runs another one where the sandboxes' network namespaces can be seen under the runtime's names.
     func neighbour() throws -> [String] {
@@ -36,6 +36,7 @@ final class ContainerRuntime: Sendable {
     /// Starts containerd in the node's network namespace, and gives it the images.
     init(on node: LocalNode, programs: Programs) throws {
         for program in ["containerd", "ctr", "runc", "gcc", "unshare", "nsenter"] { _ = try Launcher.find(program) }
+        Cgroups.removeAbandoned()
         self.node = node
         folder = "\(node.folder)/runtime"
         for name in ["private", "bin", "net.d", "image"] { try Files.makeFolder("\(folder)/\(name)") }
@@ -90,7 +91,7 @@ final class ContainerRuntime: Sendable {
             process.signal(SIGKILL)
             _ = process.wait(within: .seconds(5))
         }
-        removeCgroups()
+        Cgroups.remove(node.layout.run)
     }
 
     var lastWords: String {
@@ -123,31 +124,5 @@ final class ContainerRuntime: Sendable {
             snapshotter = "native"
 
         """
-    }
-
-    // MARK: Cgroups
-
-    /// The runtime's folders in every hierarchy.
-    var cgroups: [String] {
-        let root = "/sys/fs/cgroup"
-        return ([root] + Files.names(in: root).map { "\(root)/\($0)" }).map { $0 + cgroup }.filter {
-            access($0, F_OK) == 0
-        }
-    }
-
-    /// What a runtime leaves of the parents it was told to use. A cgroup goes by `rmdir`, its files with it.
-    private func removeCgroups() {
-        func remove(_ path: String) {
-            for name in Files.names(in: path) {
-                var info = stat()
-                if lstat("\(path)/\(name)", &info) == 0, info.st_mode & S_IFMT == S_IFDIR { remove("\(path)/\(name)") }
-            }
-            _ = rmdir(path)
-        }
-        // A process that was killed leaves its cgroup a moment later.
-        try? Waiting.untilTrue("cgroups to be empty", within: .seconds(5)) {
-            cgroups.forEach(remove)
-            return cgroups.isEmpty
-        }
     }
 }

@@ -6,10 +6,16 @@ import LocalCluster
 
 /// Speaks to a container runtime as a kubelet does.
 struct RuntimeClient: Sendable {
-    typealias Transport = HTTP2ClientTransport.Posix
+    private typealias Transport = HTTP2ClientTransport.Posix
+    private typealias Service = Runtime_V1_RuntimeService.Client<Transport>
 
-    private let service: Runtime_V1_RuntimeService.Client<Transport>
+    private let socket: String
     private let cgroup: String
+
+    init(_ runtime: ContainerRuntime) {
+        socket = runtime.socket
+        cgroup = runtime.cgroup
+    }
 
     /// A kubelet waits longer; here an answer that takes this long is a failure.
     private static let options: CallOptions = {
@@ -18,27 +24,26 @@ struct RuntimeClient: Sendable {
         return options
     }()
 
-    /// Runs `body` with a connection to the runtime.
-    static func connected<Result: Sendable>(
-        to runtime: ContainerRuntime, _ body: (RuntimeClient) async throws -> Result
+    /// A connection for every call: Go's server resets each stream when it has answered, and the library here takes two
+    /// hundred such resets on one connection for an attack.
+    private func call<Result: Sendable>(
+        _ body: @Sendable (Service, CallOptions) async throws -> Result
     ) async throws -> Result {
         let config = Transport.Config.defaults { $0.http2.authority = "localhost" }
         let transport = try Transport(
-            target: .unixDomainSocket(path: runtime.socket), transportSecurity: .plaintext, config: config)
-        return try await withGRPCClient(transport: transport) { client in
-            try await body(RuntimeClient(service: .init(wrapping: client), cgroup: runtime.cgroup))
-        }
+            target: .unixDomainSocket(path: socket), transportSecurity: .plaintext, config: config)
+        return try await withGRPCClient(transport: transport) { try await body(Service(wrapping: $0), Self.options) }
     }
 
     /// Name and version of the runtime.
     func version() async throws -> String {
-        let answer = try await service.version(.with { $0.version = "v1" }, options: Self.options)
+        let answer = try await call { try await $0.version(.with { $0.version = "v1" }, options: $1) }
         return "\(answer.runtimeName) \(answer.runtimeVersion)"
     }
 
     /// What the runtime says it lacks; nothing when it can make pods.
     func complaints() async throws -> [String] {
-        let answer = try await service.status(.init(), options: Self.options)
+        let answer = try await call { try await $0.status(.init(), options: $1) }
         return answer.status.conditions.filter { !$0.status }.map { "\($0.type): \($0.reason) \($0.message)" }
     }
 
@@ -47,17 +52,17 @@ struct RuntimeClient: Sendable {
     /// Makes a pod's sandbox: its namespaces, its network, and what holds them.
     /// - Returns: The sandbox's id.
     func runSandbox(_ pod: RuntimePod) async throws -> String {
-        try await service.runPodSandbox(.with { $0.config = configuration(of: pod) }, options: Self.options)
-            .podSandboxID
+        let request = Runtime_V1_RunPodSandboxRequest.with { $0.config = configuration(of: pod) }
+        return try await call { try await $0.runPodSandbox(request, options: $1) }.podSandboxID
     }
 
     /// The addresses that the plugins gave a sandbox, and the path of its network namespace as the runtime sees it.
     func network(of sandbox: String) async throws -> (addresses: [IPAddress], namespace: String) {
-        let answer = try await service.podSandboxStatus(
-            .with {
-                $0.podSandboxID = sandbox
-                $0.verbose = true
-            }, options: Self.options)
+        let request = Runtime_V1_PodSandboxStatusRequest.with {
+            $0.podSandboxID = sandbox
+            $0.verbose = true
+        }
+        let answer = try await call { try await $0.podSandboxStatus(request, options: $1) }
         let network = answer.status.network
         let addresses = ([network.ip] + network.additionalIps.map(\.ip)).compactMap { IPAddress($0) }
         let details = try JSONDecoder().decode(Details.self, from: Data((answer.info["info"] ?? "{}").utf8))
@@ -66,13 +71,13 @@ struct RuntimeClient: Sendable {
     }
 
     func sandboxes() async throws -> [Runtime_V1_PodSandbox] {
-        try await service.listPodSandbox(.init(), options: Self.options).items
+        try await call { try await $0.listPodSandbox(.init(), options: $1) }.items
     }
 
     /// Ends a sandbox and what runs in it, and removes it.
     func remove(sandbox: String) async throws {
-        _ = try await service.stopPodSandbox(.with { $0.podSandboxID = sandbox }, options: Self.options)
-        _ = try await service.removePodSandbox(.with { $0.podSandboxID = sandbox }, options: Self.options)
+        _ = try await call { try await $0.stopPodSandbox(.with { $0.podSandboxID = sandbox }, options: $1) }
+        _ = try await call { try await $0.removePodSandbox(.with { $0.podSandboxID = sandbox }, options: $1) }
     }
 
     private func configuration(of pod: RuntimePod) -> Runtime_V1_PodSandboxConfig {
@@ -103,21 +108,20 @@ struct RuntimeClient: Sendable {
     /// Starts the program of the test's image in a sandbox.
     /// - Returns: The container's id.
     func start(_ arguments: [String], in sandbox: String, of pod: RuntimePod) async throws -> String {
-        let container = try await service.createContainer(
-            .with { request in
-                request.podSandboxID = sandbox
-                request.sandboxConfig = configuration(of: pod)
-                request.config.metadata.name = "first"
-                request.config.image.image = RuntimeImage.first
-                request.config.args = arguments
-            }, options: Self.options
-        ).containerID
-        _ = try await service.startContainer(.with { $0.containerID = container }, options: Self.options)
+        let request = Runtime_V1_CreateContainerRequest.with { request in
+            request.podSandboxID = sandbox
+            request.sandboxConfig = configuration(of: pod)
+            request.config.metadata.name = "first"
+            request.config.image.image = RuntimeImage.first
+            request.config.args = arguments
+        }
+        let container = try await call { try await $0.createContainer(request, options: $1) }.containerID
+        _ = try await call { try await $0.startContainer(.with { $0.containerID = container }, options: $1) }
         return container
     }
 
     func status(of container: String) async throws -> Runtime_V1_ContainerStatus {
-        try await service.containerStatus(.with { $0.containerID = container }, options: Self.options).status
+        try await call { try await $0.containerStatus(.with { $0.containerID = container }, options: $1) }.status
     }
 }
 

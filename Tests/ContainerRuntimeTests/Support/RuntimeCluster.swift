@@ -33,13 +33,12 @@ struct RuntimeCluster: Sendable {
             runtime = started
             if mesh {
                 try cluster.startController()
+                // Where the sandboxes' network namespaces have the names that the runtime gives them.
                 try cluster.startAgent(cluster.nodes[0], through: started.neighbour())
                 try cluster.startAgent(cluster.nodes[1])
                 for node in cluster.nodes { try cluster.waitForNode(node) }
             }
-            try await RuntimeClient.connected(to: started) { client in
-                try await body(RuntimeCluster(cluster: cluster, runtime: started, client: client))
-            }
+            try await body(RuntimeCluster(cluster: cluster, runtime: started, client: RuntimeClient(started)))
         } catch {
             let words = "\(cluster.nodes[0].lastWords(lines: 30))"
             runtime?.stop()
@@ -49,7 +48,7 @@ struct RuntimeCluster: Sendable {
         }
         runtime?.stop()
         try cluster.down()
-        expectNothingIsLeft(of: cluster.layout, cgroups: runtime?.cgroups ?? [])
+        expectNothingIsLeft(of: cluster.layout)
     }
 
     private static let namespaces = """
@@ -73,10 +72,10 @@ struct RuntimeCluster: Sendable {
 
         """
 
-    private static func expectNothingIsLeft(of layout: RunLayout, cgroups: [String]) {
+    private static func expectNothingIsLeft(of layout: RunLayout) {
         #expect(layout.existingNamespaces() == [])
         #expect(!FileManager.default.fileExists(atPath: layout.folder))
-        #expect(cgroups == [])
+        #expect(Cgroups.of(layout.run) == [], "cgroups, and with them processes of containers")
         #expect(Files.text("/proc/self/mountinfo")?.contains(layout.folder) == false)
         let processes = Files.names(in: "/proc").compactMap { pid in
             Int32(pid) == nil ? nil : Files.text("/proc/\(pid)/cmdline")
@@ -141,7 +140,42 @@ struct RuntimeCluster: Sendable {
         }
     }
 
-    // MARK: What the mesh knows
+    // MARK: The mesh
+
+    /// Ends the runtime node's agent, and it alone.
+    func endAgent() throws {
+        let agent = try #require(cluster.process("agent-\(node.name)"))
+        agent.signal(SIGTERM)
+        #expect(agent.wait(within: .seconds(20)) == 0)
+        #expect(node.processes(.agent) == [])
+        #expect(node.processes(.sockets).count == 1)
+        #expect(node.processes(.ztunnel).count == 1)
+    }
+
+    /// Starts an agent on the runtime's node, and waits until it answers.
+    func startAgent() throws {
+        try cluster.startAgent(node, through: runtime.neighbour())
+        try cluster.waitForNode(node)
+    }
+
+    /// The object of a pod that the local cluster makes.
+    func yaml(of pod: PodManifest) -> String {
+        """
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          name: \(pod.name)
+          namespace: \(pod.namespace)
+          uid: \(pod.uid)
+        spec:
+          serviceAccountName: default
+          nodeName: \(pod.node)
+          containers:
+            - name: none
+              image: none
+
+        """
+    }
 
     /// Waits until a pod is reported as captured and the runtime node's ztunnel has learnt it.
     func waitUntilInMesh(namespace: String, name: String) throws {
