@@ -29,11 +29,11 @@ struct DemoCommand: ParsableCommand {
 
         func run() throws {
             let interrupts = Interrupts()
-            _ = try RunCleaner.cleanAbandoned(standing: false)
+            clearAbandoned()
             let cluster = try LocalCluster(.init(kind: .demo))
             let cleaner = RunCleaner(cluster.layout)
             try interrupts.onFirst {
-                do { try cleaner.clean() } catch { complain("\(error)") }
+                do { try cleaner.cleanUnderConstruction() } catch { complain("\(error)") }
             }
             var settings = Demo.Options(examples: try options.examples ?? Examples.find())
             settings.loadPerSecond = rate
@@ -41,10 +41,18 @@ struct DemoCommand: ParsableCommand {
             var report = DemoReport()
             do {
                 try demo.up()
-                report = demo.run { scene in if !json { print(scene.text) } }
+                report = demo.run { scene in
+                    interrupts.standAside()
+                    guard !json else { return }
+                    print(scene.text)
+                    // Also into a pipe at once: each verdict as it falls.
+                    fflush(nil)
+                }
             } catch {
+                interrupts.standAside()
                 complain("the cluster did not come up: \(error)")
             }
+            interrupts.standAside()
             if !report.allPassed { for node in cluster.nodes { complain("node \(node.name):\n  \(node.lastWords())") } }
             if keep, !report.allPassed {
                 try cluster.leaveStanding()
@@ -71,11 +79,11 @@ struct DemoCommand: ParsableCommand {
 
         func run() throws {
             let interrupts = Interrupts()
-            _ = try RunCleaner.cleanAbandoned(standing: false)
+            clearAbandoned()
             let cluster = try LocalCluster(.init(kind: .demo))
             let cleaner = RunCleaner(cluster.layout)
             try interrupts.onFirst {
-                do { try cleaner.clean() } catch { complain("\(error)") }
+                do { try cleaner.cleanUnderConstruction() } catch { complain("\(error)") }
             }
             do {
                 let demo = try options.demo(cluster)
@@ -83,6 +91,7 @@ struct DemoCommand: ParsableCommand {
                 try demo.enrol()
                 try cluster.leaveStanding()
             } catch {
+                interrupts.standAside()
                 complain("the cluster did not come up: \(error)")
                 try cluster.down()
                 throw ExitCode(1)
@@ -118,9 +127,18 @@ struct DemoCommand: ParsableCommand {
                 say(id, try RunCleaner(layout).clean())
                 return
             }
-            let ended = try RunCleaner.cleanAbandoned(standing: true)
-            for (run, removed) in ended { say(run, removed) }
+            let ended = RunCleaner.cleanAbandoned(standing: true)
             if ended.isEmpty { print("nothing to end") }
+            var failed = false
+            for (run, result) in ended {
+                switch result {
+                case .success(let removed): say(run, removed)
+                case .failure(let error):
+                    complain("\(error)")
+                    failed = true
+                }
+            }
+            if failed { throw ExitCode(1) }
         }
 
         private func say(_ run: String, _ removed: RunCleaner.Removed) {
@@ -134,6 +152,13 @@ struct DemoCommand: ParsableCommand {
 
 /// For people, not for programs: standard error.
 func complain(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+
+/// Clears up what runs that ended badly left. That this fails is no reason not to begin: the new run has names of its own.
+func clearAbandoned() {
+    for (_, result) in RunCleaner.cleanAbandoned(standing: false) {
+        if case .failure(let error) = result { complain("\(error)") }
+    }
+}
 
 /// Where the repository's examples are.
 enum Examples {

@@ -20,7 +20,7 @@ struct LocalCommand: ParsableCommand {
 
         func run() throws {
             let interrupts = Interrupts()
-            _ = try RunCleaner.cleanAbandoned(standing: false)
+            clearAbandoned()
             let attachment = try Attachment(
                 netns.map { try ForeignPod(argument: $0) }, workers: workers, logFolder: workDir.map { "\($0)/logs" })
             do { try attachment.up() } catch {

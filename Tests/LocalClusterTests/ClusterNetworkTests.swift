@@ -129,8 +129,8 @@ struct ClusterNetworkTests {
             record.owner = ProcessIdentity(pid: record.owner.pid, startTime: record.owner.startTime - 1)
             try record.write(dead.layout)
 
-            let ended = try RunCleaner.cleanAbandoned(standing: false)
-            let removed = try #require(ended.first { $0.run == dead.layout.run }?.removed)
+            let ended = RunCleaner.cleanAbandoned(standing: false)
+            let removed = try #require(ended.first { $0.run == dead.layout.run }).result.get()
             #expect(removed.processes == 2)
             #expect(removed.namespaces == 6)
             #expect(removed.folder)

@@ -35,8 +35,13 @@ public struct RunCleaner: Sendable {
         }
         for name in layout.existingNamespaces() {
             attempt {
-                try Command.run("ip", "netns", "del", name)
-                removed.namespaces += 1
+                do {
+                    try Command.run("ip", "netns", "del", name)
+                    removed.namespaces += 1
+                } catch {
+                    // Somebody else may be clearing up the same run.
+                    if layout.existingNamespaces().contains(name) { throw error }
+                }
             }
         }
         if FileManager.default.fileExists(atPath: layout.folder) {
@@ -53,6 +58,15 @@ public struct RunCleaner: Sendable {
                 hint: "apus demo down tries again")
         }
         return removed
+    }
+
+    /// Cleans until nothing comes any more, while the thread that builds the run may still be at work.
+    public func cleanUnderConstruction() throws {
+        try clean()
+        for _ in 0..<20 {
+            Waiting.pause(.milliseconds(50))
+            if try clean().isNothing { return }
+        }
     }
 
     /// The processes that were recorded, and whoever else is in one of the run's own namespaces (what those started, and
@@ -83,13 +97,11 @@ public struct RunCleaner: Sendable {
     }
 
     /// Ends every run that nobody answers for any more, and, with `standing`, those that were left standing on purpose.
-    public static func cleanAbandoned(standing: Bool) throws -> [(run: String, removed: Removed)] {
-        var done: [(String, Removed)] = []
-        for (layout, record) in RunRecord.all() {
-            if let record, record.isOwned { continue }
-            if let record, record.stays, !standing { continue }
-            done.append((layout.run, try RunCleaner(layout).clean()))
-        }
-        return done
+    /// - Returns: What was removed of each, or why not all of it could be.
+    public static func cleanAbandoned(standing: Bool) -> [(run: String, result: Result<Removed, any Error>)] {
+        RunRecord.all().filter { _, record in
+            guard let record else { return true }
+            return !record.isOwned && (standing || !record.stays)
+        }.map { layout, _ in (layout.run, Result { try RunCleaner(layout).clean() }) }
     }
 }

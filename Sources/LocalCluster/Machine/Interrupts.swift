@@ -24,6 +24,7 @@ public final class Interrupts: Sendable {
     }
 
     private let queue: Queue
+    private let isEnding = Atomic(false)
     /// Kept, since a source that is let go tells nothing any more.
     private let sources: Mutex<[any DispatchSourceSignal]>
 
@@ -49,8 +50,14 @@ public final class Interrupts: Sendable {
     public func onFirst(_ body: @escaping @Sendable () -> Void) throws {
         _ = try startThread(name: "signals") { [self] in
             let signal = wait()
+            isEnding.store(true, ordering: .releasing)
             body()
             _exit(128 + signal)
         }
+    }
+
+    /// Does not come back once a signal has come for ``onFirst(_:)``: called before what would get in its way.
+    public func standAside() {
+        while isEnding.load(ordering: .acquiring) { pause() }
     }
 }
