@@ -40,14 +40,10 @@ struct RuntimeCluster: Sendable {
             }
             try await body(RuntimeCluster(cluster: cluster, runtime: started, client: RuntimeClient(started)))
         } catch {
-            let words = "\(cluster.nodes[0].lastWords(lines: 30))"
-            runtime?.stop()
-            try? cluster.down()  // the first error is the one to tell
-            Issue.record("\(error)\n  \(words)")
-            return
+            Issue.record("\(error)\n  \(cluster.nodes[0].lastWords(lines: 30))")
         }
         runtime?.stop()
-        try cluster.down()
+        do { try cluster.down() } catch { Issue.record("\(error)") }
         expectNothingIsLeft(of: cluster.layout)
     }
 
