@@ -33,8 +33,12 @@ demo: build ## two nodes, two pods, six scenes, each with its proof
 build-alone:
 	$(SWIFT) build --target TLSEngine
 
+# By product: everything at once would also build the protobuf compiler that a dependency brings along, in C++.
 build-tests: deps-build build-alone
-	$(SWIFT) build --build-tests
+	$(SWIFT) build --product apusPackageTests
+	$(SWIFT) build --product apus
+	$(SWIFT) build --product apus-cni
+	$(SWIFT) build --product apus-sockets
 
 test: build-tests ## unit tests, then end-to-end tests (needs root or sudo: without namespaces it fails, it never skips)
 	@scripts/need-namespaces $(ROOT)
