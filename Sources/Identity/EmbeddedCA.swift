@@ -136,11 +136,10 @@ public final class EmbeddedCA: Sendable {
 }
 
 extension Certificate.SerialNumber {
-    /// Unpredictable and positive: 127 random bits behind the sign.
+    /// Unpredictable, positive and always of sixteen bytes: 126 random bits behind the sign and a one.
     static func random128() -> Certificate.SerialNumber {
         var generator = SystemRandomNumberGenerator()
-        var number = UInt128(generator.next()) << 64 | UInt128(generator.next())
-        number &= UInt128.max >> 1
-        return Certificate.SerialNumber(max(number, 1))
+        let number = UInt128(generator.next()) << 64 | UInt128(generator.next())
+        return Certificate.SerialNumber(number & (UInt128.max >> 2) | 1 << 126)
     }
 }

@@ -98,8 +98,8 @@ import X509
         let serials = try (0..<16).map { _ in try leaf().serialNumber }
         #expect(Set(serials).count == 16)
         for serial in serials {
-            #expect((9...16).contains(serial.bytes.count))
-            #expect((serial.bytes.first ?? 0x80) & 0x80 == 0 || serial.bytes.count == 16)
+            #expect(serial.bytes.count == 16)
+            #expect((serial.bytes.first ?? 0) & 0xc0 == 0x40)
         }
     }
 
