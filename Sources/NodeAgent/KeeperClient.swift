@@ -31,6 +31,7 @@ public final class KeeperClient: PodKeeper {
     /// The keeper waits 5 s for ztunnel when it drains; this waits a little longer.
     static let drainTimeout = Duration.seconds(8)
     static let requestTimeout = Duration.seconds(5)
+    static let reconnectGrace = Duration.seconds(2)
 
     /// Starts to connect at once.
     public init(path: String) throws {
@@ -55,6 +56,7 @@ public final class KeeperClient: PodKeeper {
     public func add(
         _ pod: KeeperPod, in namespace: SharedNamespace
     ) async throws(AgentError) -> KeeperPodStatus {
+        await waitForKeeper()
         let pods = try await ask(.addPod(pod), namespace)
         guard let status = pods.first(where: { $0.uid == pod.uid }) else {
             throw AgentError(.tryAgain, "the keeper took the pod and did not say how it is")
@@ -69,6 +71,15 @@ public final class KeeperClient: PodKeeper {
 
     public func list() async throws(AgentError) -> [KeeperPodStatus] {
         try await ask(.list)
+    }
+
+    /// A keeper that is being started again is worth a moment: else the pod's start fails and is tried much later.
+    private func waitForKeeper() async {
+        let deadline = ContinuousClock.now + Self.reconnectGrace
+        while ContinuousClock.now < deadline, await thread.perform({ $0.isConnected }) == false {
+            // Cancelled: the caller is told by what it asks next.
+            do { try await Task.sleep(for: .milliseconds(25)) } catch { return }
+        }
     }
 
     private func ask(

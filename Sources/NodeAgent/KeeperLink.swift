@@ -49,6 +49,8 @@ final class KeeperLink: EventHandler, TimerHandler {
 
     // MARK: Requests
 
+    var isConnected: Bool { greeted }
+
     func ask(
         _ command: KeeperRequest.Command, _ namespace: SharedNamespace?, _ timeout: Duration, answer: @escaping Answer
     ) {
