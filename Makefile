@@ -52,7 +52,8 @@ test-e2e: build-tests ## the end-to-end tests alone
 	@scripts/need-namespaces $(ROOT)
 	$(MAKE) --no-print-directory run-e2e
 
-# The same test binary twice. Some unit tests look at the kernel too, so both run as root where that is possible.
+# One test binary, run once for each target (scripts/run-tests). Some unit tests look at the kernel too, so all run as
+# root where that is possible.
 .PHONY: run-unit run-e2e
 END_TO_END_TESTS := EndToEndTests ContainerRuntimeTests
 UNIT_TESTS = $(filter-out $(END_TO_END_TESTS),$(notdir $(wildcard Tests/*Tests)))
