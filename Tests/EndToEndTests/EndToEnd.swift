@@ -15,10 +15,19 @@ enum TestMesh {
             .deletingLastPathComponent().appendingPathComponent(path).path
     }
 
+    /// Other programs than those built beside the tests: `APUS_TEST_PROGRAMS=.build/release` shows a release build.
+    static let programsFolder = ProcessInfo.processInfo.environment["APUS_TEST_PROGRAMS"].map {
+        URL(fileURLWithPath: $0, relativeTo: URL(fileURLWithPath: repository("."))).standardizedFileURL.path
+    }
+
+    static func programs() throws -> Programs {
+        if let programsFolder { try Programs(folder: programsFolder) } else { try Programs() }
+    }
+
     /// Builds it, runs `body`, takes it down, and sees to it that nothing is left.
     /// - Parameter enrolled: whether the namespace is labelled and the wire has shown it before `body` begins.
     static func run(enrolled: Bool = true, _ body: (Stage) throws -> Void) throws {
-        let cluster = try LocalCluster(.init(kind: .test, programs: Programs()))
+        let cluster = try LocalCluster(.init(kind: .test, programs: programs()))
         do {
             try cluster.source.copy(from: repository("examples/shop"))
             try cluster.up()
