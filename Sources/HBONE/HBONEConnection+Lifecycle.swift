@@ -210,6 +210,7 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
         if descriptor >= 0 { _ = Glibc.close(descriptor) }
         descriptor = -1
         releaseOutput()
+        releaseCarrier()
     }
 
     func endWaiting(_ error: HBONEError) {

@@ -77,8 +77,10 @@ public final class HBONEConnection {
     public internal(set) var isDraining = false
     var drainAnnounced = false
     var peerGoAway: HBONEError?
+    /// The stream of another connection that this one runs inside.
+    var carrier: HBONEStream?
 
-    private init(
+    init(
         _ role: Role, _ descriptor: CInt, _ loop: EventLoop, _ context: TLSContext, _ settings: HBONESettings,
         peer: Endpoint?, expected: [SPIFFEIdentity], delegate: any HBONEConnectionDelegate
     ) {
@@ -125,8 +127,8 @@ public final class HBONEConnection {
         return connection
     }
 
-    private func begin(_ timeout: Duration) throws(SystemError) {
-        try Sockets.setNoDelay(descriptor)
+    func begin(_ timeout: Duration, isTCP: Bool = true) throws(SystemError) {
+        if isTCP { try Sockets.setNoDelay(descriptor) }
         registration = try loop.register(descriptor, .connection, self)
         timer = loop.schedule(after: timeout, self, tag: Timer.phase)
     }
