@@ -118,7 +118,7 @@ let package = Package(
             name: "Ztunnel",
             dependencies: [
                 "Addressing", "Handover", "LinuxNetwork", "HBONE", "TLSEngine", "Mesh", "Identity", "Discovery",
-                "Observability", .logging, .lifecycle, .hashTrees, .deque,
+                "Observability", .logging, .lifecycle, .hashTrees, .deque, .yams,
             ], swiftSettings: strict),
         .target(
             name: "Controller",

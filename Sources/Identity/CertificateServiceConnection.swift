@@ -8,7 +8,7 @@ actor CertificateServiceConnection {
     private struct Current {
         let client: Client
         /// What the root file said when this connection was set up.
-        let roots: [[UInt8]]
+        let roots: [[UInt8]]?
     }
 
     private let settings: CertificateServiceSettings
@@ -24,9 +24,12 @@ actor CertificateServiceConnection {
 
     /// The connection in use, or a new one where there is none or the root file has changed.
     func client() throws(IdentityError) -> Client {
-        let roots = try PEM.certificates(
-            in: SecretFile.readMounted(settings.rootFile), maximumSize: IssuedChain.maximumAnswerSize,
-            maximumCount: IssuedChain.maximumRoots, code: .fileMalformed, what: settings.rootFile)
+        let roots: [[UInt8]]? =
+            switch settings.roots {
+            case .system: nil
+            case .pem(let text): try certificates(text, "the roots' text")
+            case .file(let path): try certificates(SecretFile.readMounted(path), path)
+            }
         if let current, current.roots == roots { return current.client }
         close()
         let client = Client(transport: try transport(roots))
@@ -53,9 +56,17 @@ actor CertificateServiceConnection {
         current = nil
     }
 
-    private func transport(_ roots: [[UInt8]]) throws(IdentityError) -> HTTP2ClientTransport.Posix {
+    private func certificates(_ text: String, _ name: String) throws(IdentityError) -> [[UInt8]] {
+        try PEM.certificates(
+            in: text, maximumSize: IssuedChain.maximumAnswerSize, maximumCount: IssuedChain.maximumRoots,
+            code: .fileMalformed, what: name)
+    }
+
+    /// - Parameter roots: DER; the operating system's when `nil`.
+    private func transport(_ roots: [[UInt8]]?) throws(IdentityError) -> HTTP2ClientTransport.Posix {
         let security = HTTP2ClientTransport.Posix.TransportSecurity.tls { tls in
-            tls.trustRoots = .certificates(roots.map { .bytes($0, format: .der) })
+            tls.trustRoots =
+                roots.map { .certificates($0.map { .bytes($0, format: .der) }) } ?? .systemDefault
         }
         let config = HTTP2ClientTransport.Posix.Config.defaults { config in
             config.http2.authority = settings.serverName
@@ -79,7 +90,8 @@ actor CertificateServiceConnection {
             }
         } catch {
             throw .wrapping(
-                error, .configuration, "a connection to \(settings.address) with \(settings.rootFile) cannot be set up")
+                error, .configuration,
+                "a connection to \(settings.address) cannot be set up; check its root certificates")
         }
     }
 }

@@ -1,29 +1,57 @@
 import Addressing
 
+/// How a server of the control plane is known.
+public enum ServerRoots: Sendable, Hashable {
+    /// A PEM file, read again for every connection.
+    case file(String)
+    case pem(String)
+    /// The operating system's.
+    case system
+}
+
+/// What a server of the control plane is shown.
+public enum ClientToken: Sendable, Hashable {
+    /// A file, read again for every request.
+    case file(String)
+    case text(String)
+    case none
+}
+
 /// Where Istio's certificate service is and with what to go there.
 public struct CertificateServiceSettings: Sendable {
     /// `https://host:port` or `host:port`; IPv6 addresses in brackets.
     public var address: String
-    /// The bundle that the server's certificate is checked against, PEM. Read again for every connection.
-    public var rootFile: String
-    /// The token that says who asks. Read again for every request.
-    public var tokenFile: String
+    /// What the server's certificate is checked against.
+    public var roots: ServerRoots
+    /// Says who asks.
+    public var token: ClientToken
     /// The name to expect in the server's certificate, where it is not the host of the address.
     public var serverName: String?
     /// Sent in the `clusterid` header.
     public var clusterID: String
+    /// More gRPC metadata.
+    public var headers: [(name: String, value: String)] = []
     /// Limit of one request, connecting included.
     public var deadline: Duration = .seconds(10)
+
+    public init(
+        address: String, roots: ServerRoots, token: ClientToken, serverName: String? = nil,
+        clusterID: String = "Kubernetes"
+    ) {
+        self.address = address
+        self.roots = roots
+        self.token = token
+        self.serverName = serverName
+        self.clusterID = clusterID
+    }
 
     public init(
         address: String, rootFile: String, tokenFile: String, serverName: String? = nil,
         clusterID: String = "Kubernetes"
     ) {
-        self.address = address
-        self.rootFile = rootFile
-        self.tokenFile = tokenFile
-        self.serverName = serverName
-        self.clusterID = clusterID
+        self.init(
+            address: address, roots: .file(rootFile), token: .file(tokenFile), serverName: serverName,
+            clusterID: clusterID)
     }
 }
 

@@ -24,10 +24,9 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
     public func sign(
         csrPEM: String, for identity: SPIFFEIdentity, validity: Duration
     ) async throws -> IssuedChain {
-        let metadata: Metadata = [
-            "authorization": "Bearer \(try token())",
-            "clusterid": "\(settings.clusterID)",
-        ]
+        var metadata: Metadata = ["clusterid": "\(settings.clusterID)"]
+        for header in settings.headers { metadata.addString(header.value, forKey: header.name) }
+        if let token = try token() { metadata.addString("Bearer \(token)", forKey: "authorization") }
         var request = Istio_V1_Auth_IstioCertificateRequest()
         request.csr = csrPEM
         request.validityDuration = validity.components.seconds
@@ -59,15 +58,21 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
     /// Closes the connection. Requests under way may end, later ones connect again.
     public func close() async { await connection.close() }
 
-    private func token() throws(IdentityError) -> String {
-        let text = try SecretFile.readMounted(settings.tokenFile)
+    private func token() throws(IdentityError) -> String? {
+        let text: String
+        let name: String
+        switch settings.token {
+        case .none: return nil
+        case .text(let token): (text, name) = (token, "the token that was set")
+        case .file(let path): (text, name) = (try SecretFile.readMounted(path), "the token file \(path)")
+        }
         // A header must not contain the line feed that such files end with.
         let token = text.utf8.split(whereSeparator: { $0 <= 0x20 }).map { String(Substring($0)) }
         guard let first = token.first else {
-            throw IdentityError(.tokenMissing, "the token file \(settings.tokenFile) is empty")
+            throw IdentityError(.tokenMissing, "\(name) is empty")
         }
         guard token.count == 1, first.utf8.allSatisfy({ $0 < 0x7f }) else {
-            throw IdentityError(.fileMalformed, "the token file \(settings.tokenFile) holds no token")
+            throw IdentityError(.fileMalformed, "\(name) is no token")
         }
         return first
     }
@@ -96,7 +101,7 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
         default:
             IdentityError(
                 code, "the certificate service at \(settings.address) cannot be reached", cause: error,
-                hint: "check the address, and \(settings.rootFile) against the server's certificate")
+                hint: "check the address, and the root certificates against the server's certificate")
         }
     }
 }

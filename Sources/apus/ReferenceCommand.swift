@@ -23,16 +23,19 @@ struct ReferenceCommand: ParsableCommand {
             """
             # apus ztunnel: environment
 
-            Made by `apus reference ztunnel`. Names that begin with `APUS_` are ours; the others are Istio's.
+            Made by `apus reference ztunnel`. The environment wins over `PROXY_CONFIG`, that over the mesh file
+            `./etc/istio/config/mesh`, that over the defaults. An empty value counts as not set. Flags are `true` or
+            `false`. What cannot be used ends the start with an error that names the variable.
 
-            | variable | default | meaning |
-            |---|---|---|
+            | variable | default | whose | meaning |
+            |---|---|---|---|
 
             """
-                + ZtunnelConfiguration.variables.map { "| `\($0.name)` | \($0.defaultText) | \($0.meaning) |\n" }
+                + ZtunnelConfiguration.variables.map {
+                    "| `\($0.name)` | \($0.defaultText) | \($0.standing.rawValue) | \($0.meaning) |\n"
+                }
                 .joined()
                     + """
-                    | `RUST_LOG` | info | log levels: `info`, or `target=level` separated by commas |
 
                     ## Flags
 

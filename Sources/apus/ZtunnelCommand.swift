@@ -31,7 +31,7 @@ struct ZtunnelCommand: AsyncParsableCommand {
     func run() async throws {
         var settings: ZtunnelConfiguration
         do {
-            settings = try ZtunnelConfiguration(environment: ProcessInfo.processInfo.environment)
+            settings = try ZtunnelConfiguration(.current())
         } catch {
             throw ValidationError("\(error)")
         }
@@ -39,12 +39,7 @@ struct ZtunnelCommand: AsyncParsableCommand {
         settings.isSuccessor = successor
         let format: LogFormat = settings.jsonLogs ? .json : .text
         let logs = try LogOutput.bootstrap(format: format, level: .info, sink: .standardOutput)
-        if let text = ProcessInfo.processInfo.environment["RUST_LOG"] {
-            guard let filter = LogFilter(text) else {
-                throw ValidationError("RUST_LOG=\(text): expected info, or target=level separated by commas")
-            }
-            logs.setFilter(filter)
-        }
+        logs.setFilter(settings.logFilter)
         let logger = Logger(label: "ztunnel")
         raiseDescriptorLimit()
         do {

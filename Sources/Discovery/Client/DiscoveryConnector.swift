@@ -47,8 +47,8 @@ struct DiscoveryConnector: Sendable {
         let roots: TLSConfig.TrustRootsSource =
             switch settings.roots {
             case .system: .systemDefault
-            case .pem(let text): .certificates([.bytes(Array(text.utf8), format: .pem)])
-            case .file(let path): .certificates(try Self.certificates(path))
+            case .pem(let text): .certificates(try Self.certificates(in: text, "the roots' text"))
+            case .file(let path): .certificates(try Self.certificates(in: Self.read(path, .rootsUnreadable), path))
             }
         let security = HTTP2ClientTransport.Posix.TransportSecurity.tls { $0.trustRoots = roots }
         let config = HTTP2ClientTransport.Posix.Config.defaults { config in
@@ -79,12 +79,13 @@ struct DiscoveryConnector: Sendable {
     }
 
     /// Every certificate of a bundle.
-    private static func certificates(_ path: String) throws(DiscoveryError) -> [TLSConfig.CertificateSource] {
-        let text = try read(path, .rootsUnreadable)
+    private static func certificates(
+        in text: String, _ name: String
+    ) throws(DiscoveryError) -> [TLSConfig.CertificateSource] {
         let end = "-----END CERTIFICATE-----"
         let blocks = text.components(separatedBy: end).dropLast().map { $0 + end + "\n" }
         guard !blocks.isEmpty else {
-            throw DiscoveryError(.rootsUnreadable, "\(path) holds no certificate")
+            throw DiscoveryError(.rootsUnreadable, "\(name) holds no certificate")
         }
         return blocks.map { .bytes(Array($0.utf8), format: .pem) }
     }

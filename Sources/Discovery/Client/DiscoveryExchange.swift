@@ -81,7 +81,12 @@ extension DiscoveryNode {
         fields["NAMESPACE"] = podNamespace
         fields["INSTANCE_IPS"] = instanceAddress
         fields["NODE_NAME"] = nodeName
-        node.metadata = Google_Protobuf_Struct(fields: fields.mapValues { Google_Protobuf_Value(stringValue: $0) })
+        var values = fields.mapValues { Google_Protobuf_Value(stringValue: $0) }
+        for (name, text) in jsonMetadata where fields[name] == nil {
+            // Checked where the configuration was read; a text that is none is told as it stands.
+            values[name] = (try? Google_Protobuf_Value(jsonString: text)) ?? Google_Protobuf_Value(stringValue: text)
+        }
+        node.metadata = Google_Protobuf_Struct(fields: values)
         return node
     }
 }

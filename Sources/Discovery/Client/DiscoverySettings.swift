@@ -57,6 +57,8 @@ public struct DiscoveryNode: Hashable, Sendable {
     public var instanceAddress: String
     /// More metadata, as strings.
     public var metadata: [String: String]
+    /// Still more, as texts of JSON; what is no JSON goes as a string.
+    public var jsonMetadata: [String: String] = [:]
 
     public init(
         nodeName: String, podName: String = "", podNamespace: String = "", instanceAddress: String = "1.1.1.1",

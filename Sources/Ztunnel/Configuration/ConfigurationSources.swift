@@ -1,0 +1,118 @@
+import Foundation
+import Glibc
+
+/// What a configuration is made from; tests give their own.
+public struct ConfigurationSources: Sendable {
+    /// Relative to the working directory, as Istio has it.
+    public static let meshFilePath = "./etc/istio/config/mesh"
+    private static let maximumMeshFile = 4 << 20
+
+    public var environment: [String: String]
+    /// The mesh file's text, where there is one.
+    public var meshFile: String?
+    /// How many processors the threads may run on.
+    public var processors: Int
+    /// Whether the kernel speaks IPv6 here.
+    public var hasIPv6: Bool
+    public var hasFile: @Sendable (String) -> Bool
+
+    public init(
+        environment: [String: String], meshFile: String? = nil, processors: Int = 2, hasIPv6: Bool = false,
+        hasFile: @escaping @Sendable (String) -> Bool = { $0.hasPrefix("/") }
+    ) {
+        self.environment = environment
+        self.meshFile = meshFile
+        self.processors = processors
+        self.hasIPv6 = hasIPv6
+        self.hasFile = hasFile
+    }
+
+    /// Those of this process.
+    /// - Throws: When there is a mesh file that cannot be read.
+    public static func current() throws(ConfigurationError) -> ConfigurationSources {
+        ConfigurationSources(
+            environment: ProcessInfo.processInfo.environment, meshFile: try readMeshFile(),
+            processors: allowedProcessors, hasIPv6: access("/proc/net/if_inet6", F_OK) == 0,
+            hasFile: { access($0, F_OK) == 0 })
+    }
+
+    private static var allowedProcessors: Int {
+        var set = cpu_set_t()
+        guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else {
+            return max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        }
+        return max(1, withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } })
+    }
+
+    private static func readMeshFile() throws(ConfigurationError) -> String? {
+        guard access(meshFilePath, F_OK) == 0 else { return nil }
+        let data: Data
+        do {
+            data = try Data(contentsOf: URL(fileURLWithPath: meshFilePath))
+        } catch {
+            throw ConfigurationError("the mesh file \(meshFilePath) cannot be read: \(error)")
+        }
+        guard data.count <= maximumMeshFile, let text = String(validating: data, as: UTF8.self) else {
+            throw ConfigurationError(
+                "the mesh file \(meshFilePath) is no UTF-8 text of at most \(maximumMeshFile) bytes")
+        }
+        return text
+    }
+}
+
+extension ZtunnelConfiguration {
+    /// Puts the sources together: the environment wins over `PROXY_CONFIG`, that over the mesh file, that over the
+    /// defaults. An empty variable counts as not set, but for `XDS_ADDRESS`, which switches discovery off.
+    /// - Throws: The first value that cannot be used.
+    public init(_ sources: ConfigurationSources) throws(ConfigurationError) {
+        self.init()
+        let environment = sources.environment.filter { !$0.value.isEmpty }
+        if environment["KUBERNETES_SERVICE_HOST"] == nil, environment["XDS_ADDRESS"] == nil {
+            xdsAddress = "https://localhost:15012"
+        }
+        if environment["KUBERNETES_SERVICE_HOST"] == nil, environment["CA_ADDRESS"] == nil {
+            caAddress = "https://localhost:15012"
+        }
+        if !sources.hasFile(token) { token = "" }
+        var threads = WorkerThreads()
+
+        let mesh = try MeshFile(sources.meshFile)
+        try apply(mesh)
+        try apply(
+            mesh.defaultConfig.overridden(by: try ProxyConfig(environment["PROXY_CONFIG"], named: "PROXY_CONFIG")),
+            &threads)
+
+        for variable in Self.variables {
+            guard let value = environment[variable.name] else { continue }
+            guard variable.apply(&self, value) else {
+                throw ConfigurationError(variable: variable.name, value: value, expected: variable.expected)
+            }
+        }
+        if sources.environment["XDS_ADDRESS"] == "" { xdsAddress = "" }
+        if !token.isEmpty, !token.contains("/"), sources.hasFile(token) { token = "./" + token }
+        applyFamilies(environment, hasIPv6: sources.hasIPv6)
+        try threads.read(environment)
+        workers = threads.count(processors: sources.processors)
+        try applyPrefixed(sources.environment)
+        try applyMetadata()
+        try check()
+    }
+
+    /// The environment alone.
+    public init(environment: [String: String]) throws(ConfigurationError) {
+        try self.init(ConfigurationSources(environment: environment))
+    }
+
+    /// Settings that exclude each other.
+    private func check() throws(ConfigurationError) {
+        if xdsOnDemand, dnsProxyEnabled {
+            throw ConfigurationError(
+                "XDS_ON_DEMAND=true cannot go with the DNS proxy, which has to know every service; "
+                    + "set ISTIO_META_DNS_CAPTURE=false")
+        }
+        if xdsAddress.isEmpty, localXDS == nil, localXDSPath == nil {
+            throw ConfigurationError(
+                "XDS_ADDRESS is empty and there is no LOCAL_XDS_PATH, so nothing would be known of the mesh")
+        }
+    }
+}
