@@ -106,18 +106,19 @@ let package = Package(
                 .logging,
             ], swiftSettings: strict),
         .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
+        .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
 
         // MARK: Engines
         .target(
             name: "NodeAgent",
             dependencies: [
-                "Addressing", "CLinux", "CNI", "Handover", "LinuxNetwork", "Netlink", "Redirection", "ObjectSource",
-                "Observability", .logging, .lifecycle,
+                "Addressing", "CLinux", "CNI", "DNS", "Handover", "LinuxNetwork", "Netlink", "Redirection",
+                "ObjectSource", "Observability", .logging, .lifecycle,
             ], swiftSettings: strict),
         .target(
             name: "Ztunnel",
             dependencies: [
-                "Addressing", "Handover", "LinuxNetwork", "HBONE", "TLSEngine", "Mesh", "Identity", "Discovery",
+                "Addressing", "DNS", "Handover", "LinuxNetwork", "HBONE", "TLSEngine", "Mesh", "Identity", "Discovery",
                 "Observability", .logging, .lifecycle, .hashTrees, .deque, .yams,
             ], swiftSettings: strict),
         .target(
@@ -184,13 +185,14 @@ let package = Package(
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
+        .testTarget(name: "DNSTests", dependencies: ["Addressing", "DNS", "Mesh"], swiftSettings: strict),
         .testTarget(
             name: "LinuxNetworkTests", dependencies: ["Addressing", "LinuxNetwork", "CLinux"], swiftSettings: strict),
         .testTarget(
             name: "ZtunnelTests",
             dependencies: [
-                "Addressing", "HBONE", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink", "Observability",
-                "Redirection", "TLSEngine", "Ztunnel",
+                "Addressing", "DNS", "HBONE", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink",
+                "Observability", "Redirection", "TLSEngine", "Ztunnel",
             ],
             swiftSettings: strict),
         .testTarget(
@@ -224,7 +226,7 @@ let package = Package(
         .testTarget(
             name: "NodeAgentTests",
             dependencies: [
-                "Addressing", "CNI", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource",
+                "Addressing", "CNI", "DNS", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource",
                 "Observability", "Redirection", .logging,
             ], swiftSettings: strict),
     ]

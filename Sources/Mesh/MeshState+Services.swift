@@ -18,6 +18,9 @@ extension MeshState {
         servicesByHostname[hostname].flatMap { Self.preferred($0, from: namespace) }
     }
 
+    /// All services of a host name, visible or not, in the order in which they came.
+    public func services(hostname: String) -> [Service] { servicesByHostname[hostname]?.all ?? [] }
+
     private static func preferred(_ services: OneOrMany<Service>, from namespace: String?) -> Service? {
         if case .one(let service) = services { return service.isVisible(from: namespace) ? service : nil }
         var best: Service?

@@ -36,7 +36,7 @@ public final class ZtunnelProxy: Sendable {
         contexts = CertificateContexts(certificates, logger: logger)
         let services = ZtunnelServices(
             configuration: configuration, store: store, contexts: contexts, metrics: try ConnectionMetrics(metrics),
-            accessLog: accessLog, logger: logger)
+            dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, logger: logger)
         let keeperReady = KeeperReadiness(readiness)
         workers = try WorkerPool(
             count: configuration.workers, services: services, gauges: try PodGauges(metrics),

@@ -10,6 +10,7 @@ struct ZtunnelServices: Sendable {
     let store: MeshStore
     let contexts: CertificateContexts
     let metrics: ConnectionMetrics
+    let dnsMetrics: DNSMetrics
     let accessLog: AccessLog
     let logger: Logger
 }
@@ -20,6 +21,8 @@ final class Worker {
     let services: ZtunnelServices
     let counters: CounterCache
     var random = FastRandom()
+    /// Addresses of hosts that workloads name instead of having addresses.
+    private(set) lazy var hosts = HostResolver(loop: loop, ipv6: services.configuration.ipv6Enabled)
 
     private var pods: [String: PodProxy] = [:]
     private var draining: [ObjectIdentifier: PodProxy] = [:]

@@ -5,6 +5,7 @@ public enum ZtunnelMetricsReference {
     public static func descriptions() throws -> [MetricsRegistry.Description] {
         let registry = MetricsRegistry()
         _ = try ConnectionMetrics(registry)
+        _ = try DNSMetrics(registry)
         _ = try PodGauges(registry)
         try AccessLogMetrics.register(in: registry) { 0 }
         _ = try ProcessMetrics(registry, version: "")
