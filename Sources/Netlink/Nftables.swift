@@ -88,6 +88,8 @@ public enum Nftables {
         case immediate([UInt8])
         /// Translates the destination to this host, to the port in the register.
         case redirect
+        /// Keeps connection tracking, and with it translation, off the packet. Before priority -200 only.
+        case notrack
         case verdict(Verdict)
         /// Counts packets and bytes. The figures are no part of the value.
         case counter

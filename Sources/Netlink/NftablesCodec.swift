@@ -112,6 +112,7 @@ extension Nftables.Expression {
         case .compare: "cmp"
         case .immediate, .verdict: "immediate"
         case .redirect: "redir"
+        case .notrack: "notrack"
         case .counter: "counter"
         case .other(let name, _): name
         }
@@ -166,7 +167,7 @@ extension Nftables.Expression {
                         }
                     }
                 }
-            case .counter: break
+            case .counter, .notrack: break
             case .other(_, let bytes): data.header(bytes)
             }
         }
@@ -231,6 +232,7 @@ extension Nftables.Expression {
             else { return nil }
             return .redirect
         case "counter": return .counter
+        case "notrack": return .notrack
         default: return nil
         }
     }

@@ -12,8 +12,8 @@ public enum Drift: Hashable, Sendable {
     case rulesReordered(chain: String)
     case routeMissing(IPAddress.Family)
     case policyRuleMissing(IPAddress.Family)
-    /// Conntrack would take up connections that were open before capture.
-    case openConnectionsAtRisk(setting: String)
+    /// A kernel parameter that capture needs has been changed.
+    case settingDiffers(name: String, value: String, wanted: String)
     case loopbackDown
 
     /// A word for metrics.
@@ -24,7 +24,7 @@ public enum Drift: Hashable, Sendable {
         case .ruleMissing, .ruleUnexpected, .rulesReordered: "rule"
         case .routeMissing: "route"
         case .policyRuleMissing: "policy_rule"
-        case .openConnectionsAtRisk: "setting"
+        case .settingDiffers: "setting"
         case .loopbackDown: "loopback"
         }
     }
@@ -42,7 +42,7 @@ extension Drift: CustomStringConvertible {
         case .rulesReordered(let chain): "the rules of chain \(chain) are out of order"
         case .routeMissing(let family): "the IP\(family) route of table 100 to lo is missing"
         case .policyRuleMissing(let family): "the IP\(family) rule fwmark 0x111/0xfff to table 100 is missing"
-        case .openConnectionsAtRisk(let value): "nf_conntrack_tcp_loose is \(value), not 0"
+        case .settingDiffers(let name, let value, let wanted): "\(name) is \(value), not \(wanted)"
         case .loopbackDown: "lo is down"
         }
     }

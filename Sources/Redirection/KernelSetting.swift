@@ -4,10 +4,12 @@ import Glibc
 struct KernelSetting: Sendable {
     let path: String
 
+    /// As sysctl shows it.
+    var name: String {
+        path.split(separator: "/").dropFirst(2).joined(separator: ".")
+    }
+
     static let ipv6Disabled = KernelSetting(path: "/proc/sys/net/ipv6/conf/lo/disable_ipv6")
-    /// Whether conntrack takes up connections in their middle. 0 leaves those that were open before it started
-    /// untracked, and so untranslated: they go on as they were.
-    static let picksUpOpenConnections = KernelSetting(path: "/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
 
     /// The value without white space around it; `nil` when the setting does not exist here.
     func read() -> String? {

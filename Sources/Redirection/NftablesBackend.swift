@@ -47,12 +47,13 @@ public struct NftablesBackend: RedirectionBackend {
 
     private static func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
         let message = "cannot set up capture"
-        // Order: what the setting was is kept before it is changed; conntrack must leave open connections alone before
+        // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
         let table = try asking(message) { () throws(NetlinkError) in try tableWithMemory(&nftables) }
-        if plan.sparesOpenConnections, KernelSetting.picksUpOpenConnections.read() != "0" {
-            try KernelSetting.picksUpOpenConnections.write("0")
+        for setting in NamespaceSetting.allCases {
+            guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
+            try setting.setting.write(wanted)
         }
         try asking(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
@@ -61,16 +62,18 @@ public struct NftablesBackend: RedirectionBackend {
         }
     }
 
-    /// Our table as it is, made empty where it is missing: its comment keeps the setting's value from before.
+    /// Our table as it is, made empty where it is missing: its comment keeps the settings' values from before.
     private static func tableWithMemory(_ nftables: inout NftablesSocket) throws(NetlinkError) -> Nftables.Table {
         if let table = try nftables.table(RedirectionTable.name) { return table }
-        if KernelSetting.picksUpOpenConnections.read() == nil { try nftables.loadConntrack() }
-        var before = KernelSetting.picksUpOpenConnections.read() ?? RedirectionTable.defaultLoose
-        // With our routing in place the table was deleted under us, and the 0 is our own.
+        if NamespaceSetting.picksUpOpenConnections.setting.read() == nil { try nftables.loadConntrack() }
+        var before: [NamespaceSetting: String] = [:]
+        // With our routing in place the table was deleted under us, and the values are our own.
         var routes = try RouteSocket()
-        if before == "0", try PolicyRouting.isPresent(&routes) { before = RedirectionTable.defaultLoose }
+        if try !PolicyRouting.isPresent(&routes) {
+            for setting in NamespaceSetting.allCases { before[setting] = setting.setting.read() }
+        }
         var batch = Nftables.Batch()
-        let comment = RedirectionTable.comment(loose: before)
+        let comment = RedirectionTable.comment(before)
         batch.addTable(RedirectionTable.name, comment: comment)
         try nftables.commit(batch)
         return Nftables.Table(RedirectionTable.name, comment: comment)
@@ -80,7 +83,7 @@ public struct NftablesBackend: RedirectionBackend {
         let message = "cannot take capture away"
         var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
         let table = try asking(message) { () throws(NetlinkError) in try nftables.table(RedirectionTable.name) }
-        // The setting goes back while nothing is redirected but before the table, which knows its old value, goes:
+        // The settings go back while nothing is redirected but before the table, which knows its old value, goes:
         // a connection that was open before capture would be cut if conntrack took it up under redirecting rules.
         try asking(message) { () throws(NetlinkError) in
             var leaving = Nftables.Batch()
@@ -92,10 +95,10 @@ public struct NftablesBackend: RedirectionBackend {
             var routes = try RouteSocket()
             try PolicyRouting.remove(&routes)
         }
-        if let before = RedirectionTable.loose(comment: table?.comment),
-            KernelSetting.picksUpOpenConnections.read() != before
-        {
-            try KernelSetting.picksUpOpenConnections.write(before)
+        for (setting, before) in RedirectionTable.memory(table?.comment) ?? [:] {
+            // A setting that is not there, for want of IPv6, was not changed either.
+            guard let value = setting.setting.read(), value != before else { continue }
+            try setting.setting.write(before)
         }
         guard table != nil else { return }
         try asking(message) { () throws(NetlinkError) in
@@ -122,7 +125,7 @@ public struct NftablesBackend: RedirectionBackend {
     static func changes(from table: Nftables.Table?, to wanted: [Nftables.Chain]) -> Nftables.Batch {
         var batch = Nftables.Batch()
         let comment = table?.comment
-        let readable = RedirectionTable.loose(comment: comment) != nil
+        let readable = RedirectionTable.memory(comment) != nil
         let misfit = wanted.contains { chain in
             table?.chains.contains { $0.name == chain.name && $0.base != chain.base } ?? false
         }
@@ -130,7 +133,7 @@ public struct NftablesBackend: RedirectionBackend {
             batch.removeTable(RedirectionTable.name)
             batch.addTable(
                 RedirectionTable.name,
-                comment: readable ? comment : RedirectionTable.comment(loose: RedirectionTable.defaultLoose))
+                comment: readable ? comment : RedirectionTable.comment([:]))
         }
         let replaced = table == nil || misfit || !readable
         for chain in wanted {
@@ -177,9 +180,12 @@ public struct NftablesBackend: RedirectionBackend {
     }
 
     private static func settingDrift(_ plan: RedirectionPlan, _ table: Nftables.Table?) -> [Drift] {
-        guard plan.sparesOpenConnections, table != nil,
-            let value = KernelSetting.picksUpOpenConnections.read(), value != "0"
-        else { return [] }
-        return [.openConnectionsAtRisk(setting: value)]
+        guard table != nil else { return [] }
+        return NamespaceSetting.allCases.compactMap { setting in
+            guard let wanted = setting.wanted(plan), let value = setting.setting.read(), value != wanted else {
+                return nil
+            }
+            return .settingDiffers(name: setting.setting.name, value: value, wanted: wanted)
+        }
     }
 }

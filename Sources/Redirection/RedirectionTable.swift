@@ -3,28 +3,28 @@ import LinuxNetwork
 import Netlink
 
 /// The nf_tables table that realises a plan: the semantics of Istio's in-pod rules for TCP, in one table of our own.
+///
+/// Connections of the pod that are captured are translated, so conntrack follows them. Connections that ztunnel makes
+/// to the app are not: their packets carry a mark that the app's own sockets inherit (``NamespaceSetting``), which
+/// leads the replies back to lo. So no packet of theirs is tracked, translated or routed twice.
 enum RedirectionTable {
     static let name = "apus"
     /// Of the rules' meaning; stands in every rule's comment, so that rules of another version are seen as such.
-    static let version = 1
+    static let version = 2
 
     enum Chain {
-        static let manglePrerouting = "mangle-prerouting"
-        static let mangleOutput = "mangle-output"
+        static let rawOutput = "raw-output"
         static let natPrerouting = "nat-prerouting"
         static let natOutput = "nat-output"
     }
 
     /// The chains and rules a plan asks for in a phase. The comment is not part of it: it keeps what was before.
     static func chains(_ plan: RedirectionPlan, _ phase: RedirectionPhase) -> [Nftables.Chain] {
-        let mangle: Int32 = -150
+        let raw: Int32 = -300
         let destinationNAT: Int32 = -100
         let leaving = [acceptNew]
         return [
-            Nftables.Chain(
-                Chain.manglePrerouting, .init(.filter, .prerouting, priority: mangle), rules: [rememberZtunnel]),
-            // A route chain, because the reply's mark must lead it another way.
-            Nftables.Chain(Chain.mangleOutput, .init(.route, .output, priority: mangle), rules: [returnReplies]),
+            Nftables.Chain(Chain.rawOutput, .init(.filter, .output, priority: raw), rules: [fromApp, toApp]),
             Nftables.Chain(
                 Chain.natPrerouting, .init(.nat, .prerouting, priority: destinationNAT),
                 rules: phase == .capturing ? inbound(plan) : leaving),
@@ -34,21 +34,29 @@ enum RedirectionTable {
         ]
     }
 
-    /// Connections that ztunnel makes to the app are remembered by the connection's mark.
-    private static var rememberZtunnel: Nftables.Rule {
-        rule("remember what ztunnel opened") {
-            $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
+    /// The app's replies to ztunnel: marked because its sockets have inherited the mark.
+    private static var fromApp: Nftables.Rule {
+        rule("replies to ztunnel") {
+            $0.mark(.equal, Mark.inbound, mask: Mark.mask)
             $0.counter()
-            $0.setConnectionMark(Mark.inbound, mask: Mark.mask)
+            $0.notrack()
+            $0.accept()
         }
     }
 
-    /// The app's replies on them are addressed to the client, whose address ztunnel used; the mark leads them to lo.
-    private static var returnReplies: Nftables.Rule {
-        rule("lead replies back to ztunnel") {
-            $0.connectionMark(Mark.inbound, mask: Mark.mask)
+    /// What ztunnel sends on connections it made to the app. On those it accepted from the app its own ports stand
+    /// here, and they are translated.
+    private static var toApp: Nftables.Rule {
+        rule("mark what ztunnel opens to the app") {
+            $0.outputInterface("lo")
+            $0.tcp()
+            $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
+            for port in [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.dns] {
+                $0.sourcePort(.notEqual, port)
+            }
             $0.counter()
-            $0.restoreMark()
+            $0.notrack()
+            $0.setMark(Mark.inbound, mask: Mark.mask)
         }
     }
 
@@ -62,8 +70,7 @@ enum RedirectionTable {
     }
 
     private static func inbound(_ plan: RedirectionPlan) -> [Nftables.Rule] {
-        // Without inbound capture there is nothing to exempt probes from, but the chain keeps conntrack going: the
-        // replies' way back hangs on the connection marks.
+        // Without inbound capture there is nothing to exempt probes from.
         guard plan.capturesInbound else { return [] }
         let probes = plan.orderedFamilies.map { family in
             rule("probes come in") {
@@ -98,12 +105,6 @@ enum RedirectionTable {
                 $0.accept()
             }
         }
-        let replies = rule("never capture replies") {
-            $0.tcp()
-            $0.mark(.equal, Mark.inbound, mask: Mark.mask)
-            $0.counter()
-            $0.accept()
-        }
         let own = plan.orderedFamilies.map { family in
             rule("the pod's own addresses") {
                 $0.family(family)
@@ -123,7 +124,7 @@ enum RedirectionTable {
                 $0.redirect(to: ZtunnelPort.outbound)
             }
         }
-        return probes + [replies] + own + captures
+        return probes + own + captures
     }
 
     private static func loopback(_ family: IPAddress.Family) -> IPAddress {
@@ -138,18 +139,22 @@ enum RedirectionTable {
 }
 
 extension RedirectionTable {
-    /// What the table's comment keeps: the setting's value before capture began, for the day it ends. It stands in
+    /// What the table's comment keeps: the settings' values before capture began, for the day it ends. It stands in
     /// the kernel, so no death of the agent loses it.
-    static func comment(loose: String) -> String { "apus \(version) tcp_loose=\(loose)" }
+    static func comment(_ before: [NamespaceSetting: String]) -> String {
+        let values = NamespaceSetting.allCases.map { "\($0.rawValue)=\(before[$0] ?? $0.kernelDefault)" }
+        return "apus \(version) " + values.joined(separator: " ")
+    }
 
-    /// The kernel's default, for a table whose memory was lost.
-    static let defaultLoose = "1"
-
-    static func loose(comment: String?) -> String? {
-        guard let text = comment?.split(separator: " ").first(where: { $0.hasPrefix("tcp_loose=") }) else {
-            return nil
+    /// What a comment keeps; `nil` when it is not one of ours or not whole.
+    static func memory(_ comment: String?) -> [NamespaceSetting: String]? {
+        var values: [NamespaceSetting: String] = [:]
+        for word in comment?.split(separator: " ") ?? [] {
+            let parts = word.split(separator: "=", omittingEmptySubsequences: false)
+            guard parts.count == 2, let setting = NamespaceSetting(rawValue: String(parts[0])) else { continue }
+            guard !parts[1].isEmpty, parts[1].utf8.allSatisfy({ (48...57).contains($0) }) else { return nil }
+            values[setting] = String(parts[1])
         }
-        let value = text.dropFirst("tcp_loose=".count)
-        return value.isEmpty || !value.utf8.allSatisfy({ (48...57).contains($0) }) ? nil : String(value)
+        return values.count == NamespaceSetting.allCases.count ? values : nil
     }
 }

@@ -35,6 +35,13 @@ struct RuleBuilder {
         ]
     }
 
+    /// Compares the source port; ``tcp()`` must have been said.
+    mutating func sourcePort(_ comparison: Nftables.Comparison, _ port: UInt16) {
+        expressions += [
+            .loadPayload(.transport, offset: 0, length: 2), .compare(comparison, Self.bigEndian(port)),
+        ]
+    }
+
     mutating func outputInterface(_ name: String) {
         let text = Array(name.utf8.prefix(15))
         expressions += [
@@ -48,11 +55,6 @@ struct RuleBuilder {
         masked(comparison, mark, mask)
     }
 
-    mutating func connectionMark(_ mark: UInt32, mask: UInt32) {
-        expressions.append(.loadConntrack(.mark))
-        masked(.equal, mark, mask)
-    }
-
     mutating func newConnection() {
         expressions += [
             .loadConntrack(.state),
@@ -63,15 +65,14 @@ struct RuleBuilder {
 
     mutating func counter() { expressions.append(.counter) }
 
-    /// Sets the bits of `mask` in the connection's mark to those of `mark`.
-    mutating func setConnectionMark(_ mark: UInt32, mask: UInt32) {
+    /// Sets the bits of `mask` in the packet's mark to those of `mark`.
+    mutating func setMark(_ mark: UInt32, mask: UInt32) {
         expressions += [
-            .loadConntrack(.mark), .bitwise(mask: Self.native(~mask), xor: Self.native(mark)), .setConntrackMark,
+            .loadMeta(.mark), .bitwise(mask: Self.native(~mask), xor: Self.native(mark)), .setMark,
         ]
     }
 
-    /// Gives the packet the connection's mark.
-    mutating func restoreMark() { expressions += [.loadConntrack(.mark), .setMark] }
+    mutating func notrack() { expressions.append(.notrack) }
 
     mutating func accept() { expressions.append(.verdict(.accept)) }
 

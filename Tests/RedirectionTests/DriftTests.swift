@@ -55,7 +55,7 @@ struct DriftTests {
         #expect(try await drift { _ = try Judge.nft("delete table inet apus", in: $0) } == [.tableMissing])
     }
 
-    @Test("a chain is flushed", arguments: ["nat-output", "nat-prerouting", "mangle-output", "mangle-prerouting"])
+    @Test("a chain is flushed", arguments: ["nat-output", "nat-prerouting", "raw-output"])
     func chainFlushed(chain: String) async throws {
         let found = try await drift { _ = try Judge.nft("flush chain inet apus \(chain)", in: $0) }
         let wanted = RedirectionTable.chains(RedirectionPlan(), .capturing).first { $0.name == chain }
@@ -111,12 +111,12 @@ struct DriftTests {
     @Test("a chain hangs elsewhere")
     func chainRehooked() async throws {
         let found = try await drift { pod in
-            let listing = try Judge.nft("list chain inet apus mangle-output", in: pod)
-            let moved = listing.replacing("priority mangle", with: "priority -149")
-            _ = try Judge.nft("flush chain inet apus mangle-output; delete chain inet apus mangle-output", in: pod)
+            let listing = try Judge.nft("list chain inet apus raw-output", in: pod)
+            let moved = listing.replacing("priority raw", with: "priority -299")
+            _ = try Judge.nft("flush chain inet apus raw-output; delete chain inet apus raw-output", in: pod)
             _ = try Judge.nft(moved, in: pod)
         }
-        #expect(found == [.chainDiffers("mangle-output")])
+        #expect(found == [.chainDiffers("raw-output")])
     }
 
     @Test("a policy rule is deleted", arguments: IPAddress.Family.allCases)
@@ -141,12 +141,14 @@ struct DriftTests {
         #expect(found == [.routeMissing(family)])
     }
 
-    @Test("conntrack is told to take up open connections")
-    func setting() async throws {
+    @Test("a kernel parameter is changed", arguments: NamespaceSetting.allCases)
+    func setting(_ setting: NamespaceSetting) async throws {
         let found = try await drift { pod in
-            try pod.run { () throws(RedirectionError) in try KernelSetting.picksUpOpenConnections.write("1") }
+            try pod.run { () throws(RedirectionError) in try setting.setting.write(setting.kernelDefault) }
         }
-        #expect(found == [.openConnectionsAtRisk(setting: "1")])
+        let wanted = setting.wanted(RedirectionPlan()) ?? ""
+        #expect(
+            found == [.settingDiffers(name: setting.setting.name, value: setting.kernelDefault, wanted: wanted)])
     }
 
     @Test("while leaving, the rule that keeps translation going is deleted")
@@ -156,7 +158,7 @@ struct DriftTests {
         }
         #expect(
             found == [
-                .ruleMissing(chain: "nat-output", rule: "apus 1: leaving: new connections are not captured")
+                .ruleMissing(chain: "nat-output", rule: "apus 2: leaving: new connections are not captured")
             ])
     }
 
@@ -189,7 +191,7 @@ struct DriftTests {
                     .filter { !$0.destination.base.isLinkLocal && ($0.table != Route.localTable || family == .v4) }
                     .map(\.description)
             }
-            return found + [KernelSetting.picksUpOpenConnections.read() ?? ""]
+            return found + NamespaceSetting.allCases.map { $0.setting.read() ?? "" }
         }
         return kernel + [try Judge.ruleset(network.pod)]
     }
@@ -199,7 +201,7 @@ struct DriftTests {
         try await onThread {
             let network = try Network()
             try network.pod.run { () throws(RedirectionError) in
-                try KernelSetting.picksUpOpenConnections.write(loose)
+                try NamespaceSetting.picksUpOpenConnections.setting.write(loose)
             }
             _ = try Judge.nft(
                 "add table inet other; add chain inet other in { type filter hook input priority 0; }",
@@ -223,9 +225,9 @@ struct DriftTests {
             _ = try Judge.nft("add table inet apus", in: pod)
             try Self.backend.apply(RedirectionPlan(), in: pod)
             #expect(try Self.backend.verify(RedirectionPlan(), .capturing, in: pod).isEmpty)
-            #expect(try Judge.ruleset(pod).contains("apus 1 tcp_loose=1"))
+            #expect(try Judge.ruleset(pod).contains("apus 2 tcp_loose=1 fwmark_accept=0"))
             try Self.backend.remove(in: pod)
-            #expect(try pod.run { KernelSetting.picksUpOpenConnections.read() } == "1")
+            #expect(try pod.run { NamespaceSetting.picksUpOpenConnections.setting.read() } == "1")
         }
     }
 
@@ -237,7 +239,7 @@ struct DriftTests {
             _ = try Judge.nft("delete table inet apus", in: pod)
             try Self.backend.apply(RedirectionPlan(), in: pod)
             try Self.backend.remove(in: pod)
-            #expect(try pod.run { KernelSetting.picksUpOpenConnections.read() } == "1")
+            #expect(try pod.run { NamespaceSetting.picksUpOpenConnections.setting.read() } == "1")
         }
     }
 

@@ -7,17 +7,13 @@ import Testing
 
 @Suite("The ruleset, read back by libnftables", .serialized)
 struct RulesetTests {
-    private let mangle = """
-        \tchain mangle-prerouting {
-        \t\ttype filter hook prerouting priority mangle; policy accept;
-        \t\tmeta mark & 0x00000fff == 0x00000539 counter ct mark set ct mark & 0xfffff111 | 0x00000111 \
-        comment "apus 1: remember what ztunnel opened"
-        \t}
-
-        \tchain mangle-output {
-        \t\ttype route hook output priority mangle; policy accept;
-        \t\tct mark & 0x00000fff == 0x00000111 counter meta mark set ct mark \
-        comment "apus 1: lead replies back to ztunnel"
+    private let raw = """
+        \tchain raw-output {
+        \t\ttype filter hook output priority raw; policy accept;
+        \t\tmeta mark & 0x00000fff == 0x00000111 counter notrack accept comment "apus 2: replies to ztunnel"
+        \t\toifname "lo" meta l4proto tcp meta mark & 0x00000fff == 0x00000539 tcp sport != 15001 \
+        tcp sport != 15006 tcp sport != 15053 counter notrack meta mark set meta mark & 0xfffff111 | 0x00000111 \
+        comment "apus 2: mark what ztunnel opens to the app"
         \t}
 
         """
@@ -28,39 +24,38 @@ struct RulesetTests {
             return "\n\tchain \(name) {\n\t\ttype nat hook \(name.dropFirst(4)) priority \(priority); "
                 + "policy accept;\n\(body)\t}\n"
         }
-        return "table inet apus {\n\tcomment \"apus 1 tcp_loose=1\"\n" + mangle
+        return
+            "table inet apus {\n\tcomment \"apus 2 tcp_loose=1 fwmark_accept=0 fwmark_reflect=0 fwmark_reflect6=0\"\n"
+            + raw
             + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output) + "}\n"
     }
 
-    private let probeIn4 = #"ip saddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 1: probes come in""#
+    private let probeIn4 = #"ip saddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 2: probes come in""#
     private let probeIn6 =
         "ip6 saddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp counter accept "
-        + #"comment "apus 1: probes come in""#
+        + #"comment "apus 2: probes come in""#
     private let inbound4 =
         "ip daddr != 127.0.0.1 tcp dport != 15008 meta mark & 0x00000fff != 0x00000539 counter "
-        + #"redirect to :15006 comment "apus 1: capture inbound""#
+        + #"redirect to :15006 comment "apus 2: capture inbound""#
     private let inbound6 =
         "ip6 daddr != ::1 tcp dport != 15008 meta mark & 0x00000fff != 0x00000539 counter "
-        + #"redirect to :15006 comment "apus 1: capture inbound""#
+        + #"redirect to :15006 comment "apus 2: capture inbound""#
     private let probeOut4 =
-        #"ip daddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 1: replies to probes""#
+        #"ip daddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 2: replies to probes""#
     private let probeOut6 =
         "ip6 daddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp counter accept "
-        + #"comment "apus 1: replies to probes""#
-    private let replies =
-        "meta l4proto tcp meta mark & 0x00000fff == 0x00000111 counter accept "
-        + #"comment "apus 1: never capture replies""#
+        + #"comment "apus 2: replies to probes""#
     private let own4 =
-        #"ip daddr != 127.0.0.1 oifname "lo" counter accept comment "apus 1: the pod's own addresses""#
-    private let own6 = #"ip6 daddr != ::1 oifname "lo" counter accept comment "apus 1: the pod's own addresses""#
+        #"ip daddr != 127.0.0.1 oifname "lo" counter accept comment "apus 2: the pod's own addresses""#
+    private let own6 = #"ip6 daddr != ::1 oifname "lo" counter accept comment "apus 2: the pod's own addresses""#
     private let outbound4 =
         "ip daddr != 127.0.0.1 meta l4proto tcp meta mark & 0x00000fff != 0x00000539 counter "
-        + #"redirect to :15001 comment "apus 1: capture outbound""#
+        + #"redirect to :15001 comment "apus 2: capture outbound""#
     private let outbound6 =
         "ip6 daddr != ::1 meta l4proto tcp meta mark & 0x00000fff != 0x00000539 counter "
-        + #"redirect to :15001 comment "apus 1: capture outbound""#
+        + #"redirect to :15001 comment "apus 2: capture outbound""#
     private let leaving =
-        #"ct state new counter accept comment "apus 1: leaving: new connections are not captured""#
+        #"ct state new counter accept comment "apus 2: leaving: new connections are not captured""#
 
     private func ruleset(_ plan: RedirectionPlan, leaving: Bool = false) async throws -> String {
         try await onThread {
@@ -75,21 +70,21 @@ struct RulesetTests {
     func bothFamilies() async throws {
         let expected = table(
             prerouting: [probeIn4, probeIn6, inbound4, inbound6],
-            output: [probeOut4, probeOut6, replies, own4, own6, outbound4, outbound6])
+            output: [probeOut4, probeOut6, own4, own6, outbound4, outbound6])
         #expect(try await ruleset(RedirectionPlan()) == expected)
     }
 
     @Test("IPv4 alone")
     func ipv4() async throws {
         let expected = table(
-            prerouting: [probeIn4, inbound4], output: [probeOut4, replies, own4, outbound4])
+            prerouting: [probeIn4, inbound4], output: [probeOut4, own4, outbound4])
         #expect(try await ruleset(RedirectionPlan(families: [.v4])) == expected)
     }
 
     @Test("without inbound capture")
     func bypass() async throws {
         let expected = table(
-            prerouting: [], output: [probeOut4, probeOut6, replies, own4, own6, outbound4, outbound6])
+            prerouting: [], output: [probeOut4, probeOut6, own4, own6, outbound4, outbound6])
         #expect(try await ruleset(RedirectionPlan(capturesInbound: false)) == expected)
     }
 

@@ -9,7 +9,10 @@ public struct KernelState: Sendable, Hashable {
     public let parts: [String: String]
 
     /// Parameters that capture changes.
-    private static let parameters = ["net/netfilter/nf_conntrack_tcp_loose"]
+    private static let parameters = [
+        "net/netfilter/nf_conntrack_tcp_loose", "net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect",
+        "net/ipv6/fwmark_reflect",
+    ]
 
     public init(namespace: String) throws {
         var parts: [String: String] = [:]
