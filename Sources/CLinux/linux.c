@@ -123,3 +123,9 @@ ssize_t apus_receive_descriptors(
     }
     return received;
 }
+
+int apus_allowed_processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+}

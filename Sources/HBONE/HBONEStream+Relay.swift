@@ -56,6 +56,7 @@ extension HBONEStream: EventHandler {
                 }
             } else if count == 0 {
                 ended = true
+                readEnd = true
                 break
             } else if errno == EAGAIN {
                 appReadable = false
@@ -176,7 +177,8 @@ extension HBONEStream: EventHandler {
     private func finishWriting() {
         guard descriptor >= 0, backlog.isEmpty, !wroteEnd else { return }
         wroteEnd = true
-        Sockets.shutdownWrite(descriptor)
+        // Where the application has ended too, the close that follows sends the FIN.
+        if !(appEnded && readEnd) { Sockets.shutdownWrite(descriptor) }
         endIfComplete()
     }
 

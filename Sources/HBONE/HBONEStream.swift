@@ -1,3 +1,4 @@
+import Glibc
 import LinuxNetwork
 
 /// One CONNECT tunnel of a connection. Confined to the connection's loop.
@@ -21,6 +22,10 @@ public final class HBONEStream {
     var deadline: TimerID?
     private var request: ConnectRequest?
 
+    /// Where the application's first bytes can be looked at before the relay; the owner's. -1 for nowhere.
+    var earlySource: CInt = -1
+    /// Bytes that were sent before the answer and are still in the application's socket.
+    var earlyCount = 0
     /// The application's socket; -1 before the relay.
     var descriptor: CInt = -1
     var registration: EventLoop.Registration?
@@ -33,7 +38,9 @@ public final class HBONEStream {
     var appEnded = false
     /// The peer's END_STREAM came.
     var receivedEnd = false
-    /// FIN was sent to the application.
+    /// The application's FIN was read, so closing its socket says all there is to say.
+    var readEnd = false
+    /// FIN was sent to the application, or goes with the close.
     var wroteEnd = false
     var isAnswered = false
     var isQueued = false
@@ -93,7 +100,8 @@ public final class HBONEStream {
 
     /// Moves bytes between the tunnel and a connected non-blocking TCP socket, both ways, until both directions have
     /// ended; then closes the socket and calls ``HBONEStreamDelegate/streamEnded(_:_:)`` (never from within this
-    /// call). END_STREAM and FIN, and stream reset and TCP reset, stand for each other. Sets TCP_NODELAY.
+    /// call). END_STREAM and FIN, and stream reset and TCP reset, stand for each other. TCP_NODELAY is the
+    /// owner's to set, once for all on a listener.
     ///
     /// On a stream that is over the socket is reset, and nobody is called.
     /// - Parameters:
@@ -110,8 +118,7 @@ public final class HBONEStream {
         }
         self.descriptor = descriptor.release()
         self.meter = meter
-        // A socket that is no TCP one does not know it and does not need it.
-        try? Sockets.setNoDelay(self.descriptor)
+        if !dropEarly() { relayError = SystemError("receive", code: ECONNRESET) }
         do throws(SystemError) {
             if let registration {
                 self.registration = registration
@@ -124,7 +131,7 @@ public final class HBONEStream {
                 self.registration = try connection.loop.register(self.descriptor, .connection, self)
             }
         } catch {
-            relayError = error
+            relayError = relayError ?? error
         }
         if relayError != nil || !backlog.isEmpty || receivedEnd {
             connection.kicked.append(self)
@@ -151,6 +158,7 @@ public final class HBONEStream {
     func end(_ error: HBONEError?) {
         guard !isEnded, let connection else { return }
         isEnded = true
+        earlySource = -1
         if let deadline { connection.loop.cancel(deadline) }
         deadline = nil
         closeDescriptor(reset: error != nil, connection.loop)

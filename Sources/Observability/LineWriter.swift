@@ -1,5 +1,6 @@
 import DequeModule
 import Dispatch
+import Glibc
 import LinuxNetwork
 import NIOPosix
 import Synchronization
@@ -26,6 +27,7 @@ final class LineWriter<Item: Sendable>: Sendable {
     private let sink: LogSink
     private let capacity: Int
     private let batchSize: Int
+    private let gatherMilliseconds: CInt
     private let render: @Sendable (Item, inout [UInt8]) -> Void
     private let queue = Mutex(Queue())
     private let output: Mutex<Output>
@@ -37,13 +39,16 @@ final class LineWriter<Item: Sendable>: Sendable {
     private let giveUpAt = Atomic<UInt64>(.max)
     private let failure = Mutex<SystemError?>(nil)
 
+    /// - Parameter gatherMilliseconds: how long lines may gather before they are written: under load one wake-up of the
+    ///   thread then writes many of them, and who offers one pays for none.
     init(
-        sink: LogSink, capacity: Int, batchSize: Int = 64,
+        sink: LogSink, capacity: Int, batchSize: Int = 64, gatherMilliseconds: CInt = 0,
         render: @escaping @Sendable (Item, inout [UInt8]) -> Void
     ) throws(SystemError) {
         self.sink = sink
         self.capacity = capacity
         self.batchSize = batchSize
+        self.gatherMilliseconds = gatherMilliseconds
         self.render = render
         output = Mutex(Output(file: try sink.open()))
         pool.start()
@@ -111,6 +116,7 @@ final class LineWriter<Item: Sendable>: Sendable {
     }
 
     private func drain() {
+        if gatherMilliseconds > 0 { _ = poll(nil, 0, gatherMilliseconds) }
         reopenIfWanted()
         output.withLock { output in
             while true {

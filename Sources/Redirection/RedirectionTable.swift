@@ -49,8 +49,8 @@ enum RedirectionTable {
     private static var toApp: Nftables.Rule {
         rule("mark what ztunnel opens to the app") {
             $0.outputInterface("lo")
-            $0.tcp()
             $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
+            $0.tcp()
             for port in [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.dns] {
                 $0.sourcePort(.notEqual, port)
             }

@@ -11,8 +11,8 @@ struct RulesetTests {
         \tchain raw-output {
         \t\ttype filter hook output priority raw; policy accept;
         \t\tmeta mark & 0x00000fff == 0x00000111 counter notrack accept comment "apus 2: replies to ztunnel"
-        \t\toifname "lo" meta l4proto tcp meta mark & 0x00000fff == 0x00000539 tcp sport != 15001 \
-        tcp sport != 15006 tcp sport != 15053 counter notrack meta mark set meta mark & 0xfffff111 | 0x00000111 \
+        \t\toifname "lo" meta mark & 0x00000fff == 0x00000539 tcp sport != 15001 tcp sport != 15006 \
+        tcp sport != 15053 counter notrack meta mark set meta mark & 0xfffff111 | 0x00000111 \
         comment "apus 2: mark what ztunnel opens to the app"
         \t}
 

@@ -45,6 +45,9 @@ bool apus_is_nsfs(int fd);
 /// The CLONE_NEW* value of a namespace descriptor, or -1.
 int apus_namespace_type(int fd);
 
+/// The processors that this process may run on; 0 when the kernel does not say.
+int apus_allowed_processors(void);
+
 /// SO_PEERCRED.
 int apus_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import LinuxNetwork
 
 /// What a configuration is made from; tests give their own.
 public struct ConfigurationSources: Sendable {
@@ -32,16 +33,8 @@ public struct ConfigurationSources: Sendable {
     public static func current() throws(ConfigurationError) -> ConfigurationSources {
         ConfigurationSources(
             environment: ProcessInfo.processInfo.environment, meshFile: try readMeshFile(),
-            processors: allowedProcessors, hasIPv6: access("/proc/net/if_inet6", F_OK) == 0,
+            processors: Processors.allowed, hasIPv6: access("/proc/net/if_inet6", F_OK) == 0,
             hasFile: { access($0, F_OK) == 0 })
-    }
-
-    private static var allowedProcessors: Int {
-        var set = cpu_set_t()
-        guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else {
-            return max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-        }
-        return max(1, withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } })
     }
 
     private static func readMeshFile() throws(ConfigurationError) -> String? {

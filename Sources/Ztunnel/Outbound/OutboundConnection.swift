@@ -145,7 +145,7 @@ final class OutboundConnection: PodConnection, TunnelRequestDelegate {
     private func ask() {
         guard let question else { return }
         attempts += 1
-        let waiting = TunnelRequest(question.request, delegate: self)
+        let waiting = TunnelRequest(question.request, early: client?.raw ?? -1, delegate: self)
         stage = .requesting(waiting)
         proxy.tunnels.open(waiting, through: question.key)
     }

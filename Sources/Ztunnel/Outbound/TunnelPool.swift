@@ -95,7 +95,7 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
         guard !request.isOver else { return }
         do {
             let stream = try connection.open(
-                request.request, deadline: proxy.configuration.responseTimeout, delegate: request)
+                request.request, early: request.early, deadline: proxy.configuration.responseTimeout, delegate: request)
             request.tunnel = self
             streams += 1
             cancelTimer()

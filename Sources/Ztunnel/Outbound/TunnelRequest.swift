@@ -41,13 +41,17 @@ extension TunnelFailure {
 /// One CONNECT on its way through the pool to a stream.
 final class TunnelRequest: HBONEStreamDelegate {
     let request: ConnectRequest
+    /// The application's socket, whose first bytes go along with the request.
+    let early: CInt
     private weak var delegate: (any TunnelRequestDelegate)?
     /// The pool's tunnel that counts the stream.
     weak var tunnel: Tunnel?
     private(set) var isOver = false
 
-    init(_ request: ConnectRequest, delegate: any TunnelRequestDelegate) {
+    /// - Parameter early: The asker's, and open until it hears of an answer or the end.
+    init(_ request: ConnectRequest, early: CInt, delegate: any TunnelRequestDelegate) {
         self.request = request
+        self.early = early
         self.delegate = delegate
     }
 
