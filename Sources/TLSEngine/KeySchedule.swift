@@ -1,16 +1,14 @@
 import CNIOBoringSSL
 
-/// The three suites of TLS 1.3 that we speak (RFC 8446 appendix B.4).
+/// The suites of TLS 1.3 that we speak (RFC 8446 appendix B.4).
 enum CipherSuite: UInt16 {
     case aes128GCM = 0x1301
     case aes256GCM = 0x1302
-    case chaCha20Poly1305 = 0x1303
 
     var name: String {
         switch self {
         case .aes128GCM: "TLS_AES_128_GCM_SHA256"
         case .aes256GCM: "TLS_AES_256_GCM_SHA384"
-        case .chaCha20Poly1305: "TLS_CHACHA20_POLY1305_SHA256"
         }
     }
 
@@ -23,7 +21,6 @@ enum CipherSuite: UInt16 {
         switch self {
         case .aes128GCM: EVP_aead_aes_128_gcm()
         case .aes256GCM: EVP_aead_aes_256_gcm()
-        case .chaCha20Poly1305: EVP_aead_chacha20_poly1305()
         }
     }
 }

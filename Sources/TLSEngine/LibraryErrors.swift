@@ -33,6 +33,7 @@ enum Alert {
     static let unsupportedCertificate: UInt8 = 43
     static let certificateExpired: UInt8 = 45
     static let certificateUnknown: UInt8 = 46
+    static let illegalParameter: UInt8 = 47
     static let unknownCA: UInt8 = 48
     static let accessDenied: UInt8 = 49
     static let decodeError: UInt8 = 50

@@ -45,8 +45,9 @@ public final class TLSContext: Sendable {
     /// The key exchanges we offer, the preferred one first.
     static let groups = [UInt16(SSL_GROUP_X25519_MLKEM768), UInt16(SSL_GROUP_X25519)]
 
-    /// The cipher suites by preference. With AES in hardware AES-128-GCM is both fast and enough.
-    private static let ciphers: [UInt16] = [0x1301, 0x1302, 0x1303]
+    /// The cipher suites by preference: those of the Rust ztunnel. AES-128-GCM first, as between two Envoys, so that a
+    /// tunnel has the same one whoever the peer is.
+    private static let ciphers = [CipherSuite.aes128GCM.rawValue, CipherSuite.aes256GCM.rawValue]
 
     private static let signatures: [UInt16] = [
         UInt16(SSL_SIGN_ECDSA_SECP256R1_SHA256), UInt16(SSL_SIGN_ED25519), UInt16(SSL_SIGN_RSA_PSS_RSAE_SHA256),

@@ -48,7 +48,7 @@ public final class TLSSession {
     private var handshake: Handshake?
     private var reader: RecordProtection?
     private var writer: RecordProtection?
-    private var postHandshake = PostHandshakeReader()
+    private var postHandshake: PostHandshakeReader
     private var emptyRecords = 0
     private var owesKeyUpdate = false
     private var closeSent = false
@@ -59,6 +59,7 @@ public final class TLSSession {
     ///   accepts nobody. Without meaning on a server.
     public init(_ context: TLSContext, expectedIdentities: [SPIFFEIdentity] = []) throws(TLSError) {
         role = context.role
+        postHandshake = PostHandshakeReader(role)
         handshake = try Handshake(context, expected: expectedIdentities)
     }
 
@@ -152,7 +153,8 @@ public final class TLSSession {
         guard let (length, type) = reader?.open(record, into: room) else {
             throw TLSError(.protocolViolation, "a record was altered on its way", alert: Alert.badRecordMAC)
         }
-        guard length <= RecordProtection.maximumContent else {
+        // Content, type and padding together (RFC 8446 section 5.4).
+        guard record.count - 5 - 16 <= RecordProtection.maximumContent + 1 else {
             throw TLSError(.protocolViolation, "peer sent too long a record", alert: Alert.recordOverflow)
         }
         guard !postHandshake.isInsideMessage || type == RecordProtection.ContentType.handshake else {
@@ -172,6 +174,10 @@ public final class TLSSession {
             try receiveAlert(UnsafeRawBufferPointer(rebasing: room[..<length]))
             return 0
         case RecordProtection.ContentType.handshake:
+            guard length > 0 else {
+                throw TLSError(
+                    .protocolViolation, "peer sent an empty handshake record", alert: Alert.unexpectedMessage)
+            }
             try countEmptyRecord()
             let message = try postHandshake.read(UnsafeRawBufferPointer(rebasing: room[..<length]))
             if case .keyUpdate(let answerWanted) = message {
@@ -299,9 +305,9 @@ public final class TLSSession {
         }
     }
 
-    /// Appends a record without content, which only a test wants.
-    func appendEmptyRecord(_ output: inout OutputRawSpan) -> Bool {
-        append(RecordProtection.ContentType.applicationData, [], to: &output)
+    /// Appends a record of any type and content, which only a test wants.
+    func appendRecord(_ type: UInt8, _ content: [UInt8], _ output: inout OutputRawSpan) -> Bool {
+        append(type, content, to: &output)
     }
 
     /// Appends close_notify, once; nothing can be sealed afterwards. Does nothing before the handshake is over.

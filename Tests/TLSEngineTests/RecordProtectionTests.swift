@@ -50,8 +50,8 @@ struct RecordProtectionTests {
     @Test("padding goes, whatever its length", arguments: [0, 1, 100, 16000])
     func padding(count: Int) throws {
         let secret = [UInt8](repeating: 7, count: 32)
-        var sender = try protection(.chaCha20Poly1305, secret)!
-        var receiver = try protection(.chaCha20Poly1305, secret)!
+        var sender = try protection(.aes128GCM, secret)!
+        var receiver = try protection(.aes128GCM, secret)!
         // A type of 0 makes the last byte one more byte of padding.
         let padding = [UInt8](repeating: 0, count: count)
         let padded = open(&receiver, seal(&sender, 0, [1, 2, 0, 22] + padding))
@@ -60,7 +60,7 @@ struct RecordProtectionTests {
         #expect(nothing?.content == [] && nothing?.type == 0)
     }
 
-    @Test("both ends go on together after an update, and apart after only one", arguments: [0x1301, 0x1302, 0x1303])
+    @Test("both ends go on together after an update, and apart after only one", arguments: [0x1301, 0x1302])
     func update(suite number: UInt16) throws {
         let suite = try #require(CipherSuite(rawValue: number))
         let secret = [UInt8](repeating: 9, count: suite.hashLength)
