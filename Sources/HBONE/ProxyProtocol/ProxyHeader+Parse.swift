@@ -29,11 +29,12 @@ extension ProxyHeader {
         let length = prefixLength + Int(bytes.integer(at: 14, 2))
         guard length <= maximumLength else { throw .tooLong(length) }
         guard bytes.byteCount >= length else { return nil }
+        // A LOCAL connection is the proxy's own; what else stands there is discarded (section 2.2).
+        guard kind & 15 == 1 else { return (ProxyHeader(ends: nil), length) }
         let body = bytes.extracting(prefixLength..<length)
         let family = bytes.byte(at: 13)
         let (ends, valuesAt) = try readEnds(body, family)
-        // A LOCAL connection is the proxy's own, whatever it says of ends (section 2.2).
-        return (ProxyHeader(ends: kind & 15 == 0 ? nil : ends, values: try readValues(body, from: valuesAt)), length)
+        return (ProxyHeader(ends: ends, values: try readValues(body, from: valuesAt)), length)
     }
 
     /// The ends, and where the values begin.

@@ -60,7 +60,7 @@ public struct ProxyHeader: Hashable, Sendable {
         }
     }
 
-    /// The header as bytes. An IPv4 address beside an IPv6 one is written in its mapped form. Values beyond the
+    /// The header as bytes. Without ends it is LOCAL and has no values. An IPv4 address beside an IPv6 one is written in its mapped form. Values beyond the
     /// length field's 65535 bytes are left out.
     public var encoded: [UInt8] {
         var body: [UInt8] = []
@@ -73,7 +73,7 @@ public struct ProxyHeader: Hashable, Sendable {
             }
             for port in [ends.source.port, ends.destination.port] { Self.append(Int(port), to: &body) }
         }
-        for value in values where body.count + 3 + value.bytes.count <= 65535 {
+        for value in values where ends != nil && body.count + 3 + value.bytes.count <= 65535 {
             body.append(value.type)
             Self.append(value.bytes.count, to: &body)
             body += value.bytes
