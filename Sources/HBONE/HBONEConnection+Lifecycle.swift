@@ -107,6 +107,8 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
                 politely: false)
         }
         http2.refillBudget()
+        // A client that does not answer the drain's own PING has had its warning long enough.
+        announceDrain()
         if let limit = settings.idleTimeout, streamCount == 0, loop.now - idleSince >= limit.nanoseconds {
             http2.goAway(last: http2.highestPeerStream)
             return finish(nil, politely: true)
@@ -121,11 +123,17 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
         if opaque == Self.livenessPing, pingOutstanding {
             pingOutstanding = false
             restartTimer(settings.pingInterval, Timer.ping)
-        } else if opaque == Self.drainPing, isDraining, !drainAnnounced {
-            drainAnnounced = true
-            http2.goAway(last: http2.highestPeerStream)
-            runLater()
+        } else if opaque == Self.drainPing {
+            announceDrain()
         }
+    }
+
+    /// The final GOAWAY of a server's drain, once.
+    private func announceDrain() {
+        guard isDraining, !drainAnnounced else { return }
+        drainAnnounced = true
+        http2.goAway(last: http2.highestPeerStream)
+        runLater()
     }
 
     // MARK: The end

@@ -201,6 +201,30 @@ struct HostilePeerTests {
         #expect(rig.owner.error?.code == .peerUnresponsive)
     }
 
+    @Test("drained: a warning, then the last word, and a client that answers no PING gets it all the same")
+    func drainWithoutAnswer() throws {
+        var settings = HBONESettings.server
+        settings.pingInterval = .seconds(1)
+        let rig = try Rig(settings)
+        try rig.established()
+        try rig.peer.say(Frames.preface + Frames.settings)
+        rig.server.drain()
+        func lastStreams() -> [[UInt8]] {
+            rig.peer.frames.filter { $0.header.type == FrameType.goAway }.map { Array($0.payload.prefix(4)) }
+        }
+        try rig.run("the warning") { lastStreams() == [Frames.number(0x7fff_ffff)] }
+        // A request that was on its way is still taken.
+        let owner = StreamOwner()
+        rig.owner.onRequest = { stream, _ in stream.accept(delegate: owner) }
+        try rig.peer.say(Frames.connect(1))
+        try rig.run("the request") { rig.owner.requests.count == 1 }
+        try rig.run("the last word") { lastStreams() == [Frames.number(0x7fff_ffff), Frames.number(1)] }
+        #expect(rig.owner.closed == 0, "the open stream goes on")
+        try rig.peer.say(Frames.reset(1, HTTP2Code.internalError))
+        try rig.run("the end") { rig.owner.closed == 1 && owner.ends.count == 1 }
+        #expect(rig.owner.error == nil)
+    }
+
     @Test("a client that ends under an open stream")
     func endsUnderStream() throws {
         let rig = try Rig()

@@ -76,7 +76,8 @@ private final class OpenSSLServer {
     }
 
     deinit {
-        process.terminate()
+        // It inherits a mask that blocks milder signals.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         // A temporary folder; the system clears it too.
         try? FileManager.default.removeItem(at: folder)
