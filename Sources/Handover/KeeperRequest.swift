@@ -8,12 +8,14 @@ public struct KeeperPod: Hashable, Sendable {
     public var dualStack: Bool
     /// Whether the pod's DNS is captured.
     public var dns: Bool
+    /// Whom the pod's DNS is forwarded to, where that is known.
+    public var resolver: PodResolver?
     /// Inode of the network namespace; it must be that of the descriptor in the packet.
     public var netnsInode: UInt64
 
     public init(
         uid: String, name: String, namespace: String, serviceAccount: String, dualStack: Bool = true,
-        dns: Bool = false, netnsInode: UInt64
+        dns: Bool = false, resolver: PodResolver? = nil, netnsInode: UInt64
     ) {
         self.uid = uid
         self.name = name
@@ -21,6 +23,7 @@ public struct KeeperPod: Hashable, Sendable {
         self.serviceAccount = serviceAccount
         self.dualStack = dualStack
         self.dns = dns
+        self.resolver = resolver
         self.netnsInode = netnsInode
     }
 }
@@ -132,6 +135,9 @@ extension KeeperPod {
             case 5: dualStack = try reader.flag()
             case 6: dns = try reader.flag()
             case 7: netnsInode = try reader.number()
+            case 8:
+                var inner = try reader.message()
+                resolver = try PodResolver(from: &inner)
             default: break
             }
         }
@@ -146,5 +152,6 @@ extension KeeperPod {
         writer.flag(5, dualStack)
         writer.flag(6, dns)
         writer.number(7, netnsInode)
+        if let resolver { writer.message(8) { resolver.write(to: &$0) } }
     }
 }

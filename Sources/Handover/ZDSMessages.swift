@@ -1,6 +1,6 @@
 /// ztunnel's first packet on ztunnel.sock (`istio.workload.zds.ZdsHello`), with the hand-over offered or not.
 public struct ZDSHello: HandoverMessage {
-    public static let maximumLength = ZDSRequest.maximumLength
+    public static let maximumLength = ZDSRequest.plainLength
     /// The version of ZDS in use.
     public static let v1: UInt32 = 1
     /// The version of the hand-over extension in use.
@@ -49,14 +49,16 @@ public struct HandoverDescriptor: RawRepresentable, Hashable, Sendable {
     public static let listenerInboundPlaintext = HandoverDescriptor(rawValue: 2)
     /// The listener on 15008.
     public static let listenerHBONE = HandoverDescriptor(rawValue: 3)
-    /// The UDP socket on 15053.
+    /// A UDP socket on 15053 of 127.0.0.1 or ::1: one of each where the pod has IPv6.
     public static let listenerDNSUDP = HandoverDescriptor(rawValue: 4)
-    /// The TCP listener on 15053.
+    /// A TCP listener on 15053, likewise.
     public static let listenerDNSTCP = HandoverDescriptor(rawValue: 5)
     /// The end of a SEQPACKET pair from which prepared outgoing sockets come (``StockMessage``).
     public static let stock = HandoverDescriptor(rawValue: 6)
     /// The network namespace, as plain ZDS sends it.
     public static let namespace = HandoverDescriptor(rawValue: 7)
+    /// As ``stock``, but of UDP sockets, for questions to name servers.
+    public static let stockDatagram = HandoverDescriptor(rawValue: 8)
 }
 
 /// `istio.workload.zds.WorkloadInfo`.
@@ -85,8 +87,12 @@ public enum ZDSRequest: HandoverMessage {
     /// Field 3: all pods have been named; what was not is gone.
     case snapshotSent
 
-    /// Istio's buffers are of this size.
-    public static let maximumLength = 1024
+    /// Field 1000, ours, with the hand-over only and after the pod's addition: whom its DNS is forwarded to.
+    case configure(uid: String, resolver: PodResolver)
+
+    /// Istio's buffers are of this size: additions keep to it.
+    public static let plainLength = 1024
+    public static let maximumLength = 4096
     public static let name = "WorkloadRequest"
 
     public init(from reader: inout ProtobufReader) throws(HandoverError) {
@@ -105,6 +111,9 @@ public enum ZDSRequest: HandoverMessage {
             case 5:
                 var inner = try reader.message()
                 request = .keep(uid: try Self.uid(1, from: &inner))
+            case 1000:
+                var inner = try reader.message()
+                request = try Self.configuration(from: &inner)
             default: break
             }
         }
@@ -118,7 +127,7 @@ public enum ZDSRequest: HandoverMessage {
         var descriptors: [UInt64] = []
         while let field = try reader.nextField() {
             switch field {
-            case 1: uid = try reader.string(limit: maximumLength)
+            case 1: uid = try reader.string(limit: plainLength)
             case 2:
                 var inner = try reader.message()
                 info = try ZDSWorkloadInfo(from: &inner)
@@ -136,10 +145,25 @@ public enum ZDSRequest: HandoverMessage {
         return .add(uid: uid, info: info, descriptors: kinds)
     }
 
+    private static func configuration(from reader: inout ProtobufReader) throws(HandoverError) -> ZDSRequest {
+        var uid = ""
+        var resolver = PodResolver()
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: uid = try reader.string(limit: plainLength)
+            case 2:
+                var inner = try reader.message()
+                resolver = try PodResolver(from: &inner)
+            default: break
+            }
+        }
+        return .configure(uid: uid, resolver: resolver)
+    }
+
     private static func uid(_ number: UInt32, from reader: inout ProtobufReader) throws(HandoverError) -> String {
         var uid = ""
         while let field = try reader.nextField() {
-            if field == number { uid = try reader.string(limit: maximumLength) }
+            if field == number { uid = try reader.string(limit: plainLength) }
         }
         return uid
     }
@@ -155,6 +179,11 @@ public enum ZDSRequest: HandoverMessage {
         case .keep(let uid): writer.message(5) { $0.string(1, uid) }
         case .delete(let uid): writer.message(2) { $0.string(2, uid) }
         case .snapshotSent: writer.message(3) { _ in }
+        case .configure(let uid, let resolver):
+            writer.message(1000) {
+                $0.string(1, uid)
+                $0.message(2) { resolver.write(to: &$0) }
+            }
         }
     }
 }
@@ -164,9 +193,9 @@ extension ZDSWorkloadInfo {
         self.init(name: "", namespace: "", serviceAccount: "")
         while let field = try reader.nextField() {
             switch field {
-            case 1: name = try reader.string(limit: ZDSRequest.maximumLength)
-            case 2: namespace = try reader.string(limit: ZDSRequest.maximumLength)
-            case 3: serviceAccount = try reader.string(limit: ZDSRequest.maximumLength)
+            case 1: name = try reader.string(limit: ZDSRequest.plainLength)
+            case 2: namespace = try reader.string(limit: ZDSRequest.plainLength)
+            case 3: serviceAccount = try reader.string(limit: ZDSRequest.plainLength)
             default: break
             }
         }
@@ -181,7 +210,7 @@ extension ZDSWorkloadInfo {
 
 /// ztunnel's answer to a ``ZDSRequest`` (`istio.workload.zds.WorkloadResponse`).
 public struct ZDSResponse: HandoverMessage {
-    public static let maximumLength = ZDSRequest.maximumLength
+    public static let maximumLength = ZDSRequest.plainLength
     public static let name = "WorkloadResponse"
 
     /// Empty: yes. Else why not. ztunnel keeps it under ``maximumLength``; see ``init(error:)``.

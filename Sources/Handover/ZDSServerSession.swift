@@ -1,13 +1,15 @@
 /// The keeper's side of ZDS with one ztunnel: what it has been told and has said.
 ///
-/// One message is in flight at a time. Per pod at most one addition and one deletion wait, so the queue is no longer
-/// than twice the number of pods this ztunnel knows of.
+/// One message is in flight at a time. Per pod at most one addition, one configuration and one deletion wait, so the
+/// queue is no longer than three times the number of pods this ztunnel knows of.
 public struct ZDSServerSession: Hashable, Sendable {
     /// A message to ztunnel.
     public enum Item: Hashable, Sendable {
         case add(String)
         case delete(String)
         case snapshotSent
+        /// What belongs to a pod that has been added.
+        case configure(String)
     }
 
     /// ztunnel's last word on a pod.
@@ -37,10 +39,15 @@ public struct ZDSServerSession: Hashable, Sendable {
         if !queue.contains(.add(uid)) { queue.append(.add(uid)) }
     }
 
+    /// Queues a pod's configuration, unless that waits or the pod has not been told of.
+    public mutating func configure(_ uid: String) {
+        if told.contains(uid), !queue.contains(.configure(uid)) { queue.append(.configure(uid)) }
+    }
+
     /// - Returns: Whether an acknowledgement will come; not for a pod that this ztunnel has never heard of.
     /// Queues a deletion and forgets the pod's standing.
     public mutating func delete(_ uid: String) -> Bool {
-        queue.removeAll { $0 == .add(uid) }
+        queue.removeAll { $0 == .add(uid) || $0 == .configure(uid) }
         standing[uid] = nil
         guard told.contains(uid) else { return false }
         if inFlight != .delete(uid), !queue.contains(.delete(uid)) { queue.append(.delete(uid)) }
@@ -69,6 +76,7 @@ public struct ZDSServerSession: Hashable, Sendable {
             told.remove(uid)
         case .snapshotSent:
             isReady = true
+        case .configure: break
         }
         return item
     }
@@ -83,6 +91,11 @@ public struct ZDSServerSession: Hashable, Sendable {
 
     /// Another ztunnel has taken over: this one hears of deletions only.
     public mutating func retire() {
-        queue.removeAll { if case .add = $0 { true } else { false } }
+        queue.removeAll {
+            switch $0 {
+            case .add, .configure: true
+            case .delete, .snapshotSent: false
+            }
+        }
     }
 }

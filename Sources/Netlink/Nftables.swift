@@ -81,6 +81,8 @@ public enum Nftables {
         case loadConntrack(Conntrack)
         /// Sets the connection's mark from the register.
         case setConntrackMark
+        /// Sets the zone of a connection that conntrack has not seen yet from the register; 2 bytes, machine order.
+        case setConntrackZone
         case loadPayload(Header, offset: UInt32, length: UInt32)
         /// register = (register & mask) ^ xor
         case bitwise(mask: [UInt8], xor: [UInt8])

@@ -1,6 +1,8 @@
 /// The numbers of nf_tables' messages and attributes, and the form of its expressions on the wire.
 enum NftablesWire {
     static let inet: UInt8 = 1
+    /// NFT_CT_ZONE.
+    static let conntrackZone: UInt32 = 17
 
     static func type(_ message: UInt16) -> UInt16 { 10 << 8 | message }
 
@@ -106,7 +108,7 @@ extension Nftables.Expression {
     var name: String {
         switch self {
         case .loadMeta, .setMark: "meta"
-        case .loadConntrack, .setConntrackMark: "ct"
+        case .loadConntrack, .setConntrackMark, .setConntrackZone: "ct"
         case .loadPayload: "payload"
         case .bitwise: "bitwise"
         case .compare: "cmp"
@@ -134,6 +136,9 @@ extension Nftables.Expression {
                 data.put(1, bigEndian: register)
             case .setConntrackMark:
                 data.put(2, bigEndian: Nftables.Conntrack.mark.rawValue)
+                data.put(4, bigEndian: register)
+            case .setConntrackZone:
+                data.put(2, bigEndian: NftablesWire.conntrackZone)
                 data.put(4, bigEndian: register)
             case .loadPayload(let header, let offset, let length):
                 data.put(1, bigEndian: register)
@@ -199,8 +204,12 @@ extension Nftables.Expression {
             {
                 return .loadConntrack(key)
             }
-            let setsMark = data.bigEndian32(2) == Nftables.Conntrack.mark.rawValue
-            return data.bigEndian32(4) == register && setsMark ? .setConntrackMark : nil
+            guard data.bigEndian32(4) == register else { return nil }
+            return switch data.bigEndian32(2) {
+            case Nftables.Conntrack.mark.rawValue: .setConntrackMark
+            case NftablesWire.conntrackZone: .setConntrackZone
+            default: nil
+            }
         case "payload":
             guard data.bigEndian32(1) == register, let offset = data.bigEndian32(3),
                 let length = data.bigEndian32(4),

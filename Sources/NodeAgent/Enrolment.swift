@@ -65,18 +65,24 @@ public struct EnrolmentRules: Hashable, Sendable {
 /// What a pod's annotations change about its capture.
 struct CaptureOverrides: Hashable, Sendable {
     var bypassesInbound = false
+    /// `nil`: as the node has it.
+    var capturesDNS: Bool?
     /// Annotations whose value means nothing; the default holds in their place.
     var invalid: [String] = []
 
     static let bypassInbound = "ambient.istio.io/bypass-inbound-capture"
+    static let dnsCapture = "ambient.istio.io/dns-capture"
 
     init(_ annotations: [String: String]) {
-        guard let text = annotations[Self.bypassInbound] else { return }
-        if let value = Self.boolean(text) {
-            bypassesInbound = value
-        } else {
-            invalid.append("\(Self.bypassInbound): \"\(text)\" is neither true nor false")
-        }
+        bypassesInbound = read(Self.bypassInbound, in: annotations) ?? false
+        capturesDNS = read(Self.dnsCapture, in: annotations)
+    }
+
+    private mutating func read(_ name: String, in annotations: [String: String]) -> Bool? {
+        guard let text = annotations[name] else { return nil }
+        if let value = Self.boolean(text) { return value }
+        invalid.append("\(name): \"\(text)\" is neither true nor false")
+        return nil
     }
 
     /// The spellings that Istio takes.

@@ -18,6 +18,11 @@ final class ManagedPod {
     var drain: Task<Void, Never>?
     var reconciliation: Task<Void, Never>?
     var needsReconciliation = false
+    /// Whom the pod's DNS is forwarded to, as far as it is known.
+    var resolver: PodResolver?
+    /// ``resolver`` is what the pod's processes see.
+    var hasOwnResolver = false
+    var resolverWatch: Task<Void, Never>?
 
     enum Report: Equatable { case absent, pending, enabled }
 
@@ -36,6 +41,8 @@ final class ManagedPod {
         generation += 1
         drain?.cancel()
         drain = nil
+        resolverWatch?.cancel()
+        resolverWatch = nil
     }
 }
 

@@ -17,7 +17,10 @@ extension NodeAgent {
         }
         let namespace = pod.namespace
         let families = try await pool.run { try RedirectionPlan.families(in: namespace.value) }
-        pod.record.plan = RedirectionPlan(families: families, capturesInbound: !overrides.bypassesInbound)
+        pod.record.plan = RedirectionPlan(
+            families: families, capturesInbound: !overrides.bypassesInbound,
+            capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS)
+        if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
         if pod.record.phase != .capturing {
             pod.turn(to: .capturing)
@@ -34,17 +37,26 @@ extension NodeAgent {
                 "state": "\(pod.keeperState.map { "\($0)" } ?? "unknown")",
             ])
         await report(pod)
+        watchForResolver(pod)
+    }
+
+    /// Has the keeper make the pod's sockets, or tells it what has changed.
+    @discardableResult
+    func tellKeeper(_ pod: ManagedPod) async throws -> KeeperPodStatus {
+        let record = pod.record
+        return try await keeper.add(
+            KeeperPod(
+                uid: record.uid, name: record.podName, namespace: record.podNamespace,
+                serviceAccount: record.serviceAccount, dualStack: record.plan.families.contains(.v6),
+                dns: record.plan.capturesDNS, resolver: record.plan.capturesDNS ? pod.resolver : nil,
+                netnsInode: pod.namespace.id.inode), in: pod.namespace)
     }
 
     /// Sockets and rules, as the record says.
     func makeHold(_ pod: ManagedPod) async throws {
         let record = pod.record
         let namespace = pod.namespace
-        let status = try await keeper.add(
-            KeeperPod(
-                uid: record.uid, name: record.podName, namespace: record.podNamespace,
-                serviceAccount: record.serviceAccount, dualStack: record.plan.families.contains(.v6),
-                netnsInode: namespace.id.inode), in: namespace)
+        let status = try await tellKeeper(pod)
         // ztunnel may have acknowledged the pod already: then the event with that news, sent after the reply, was here
         // before it.
         if pod.keeperState == nil { setKeeperState(pod, status.state) }

@@ -70,7 +70,9 @@ extension NodeAgent {
         guard let object = object(of: pod.record) else { return false }
         switch (decide(object), pod.record.phase) {
         case (.enrol, .capturing):
-            return pod.record.plan.capturesInbound == CaptureOverrides(object.metadata.annotations).bypassesInbound
+            let overrides = CaptureOverrides(object.metadata.annotations)
+            return pod.record.plan.capturesInbound == overrides.bypassesInbound
+                || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
         case (.enrol, _), (.stayOut, .capturing): return true
         case (.stayOut, _): return false
         }
@@ -123,7 +125,14 @@ extension NodeAgent {
         case (.enrol, .attached), (.enrol, .leaving):
             try await enrol(pod, object)
         case (.enrol, .capturing):
-            if isOutOfPlace(pod) { try await enrol(pod, object) } else { try await prove(pod) }
+            if isOutOfPlace(pod) { return try await enrol(pod, object) }
+            // After a start of the agent nothing is known of it.
+            if pod.record.plan.capturesDNS, pod.resolver == nil {
+                pod.resolver = await expectedResolver(of: object)
+                try await tellKeeper(pod)
+            }
+            try await prove(pod)
+            watchForResolver(pod)
         case (.stayOut(let reason), .capturing):
             log.info("a pod no longer belongs in the mesh", metadata: ["pod": "\(pod.name)", "reason": "\(reason)"])
             try await beginLeaving(pod)

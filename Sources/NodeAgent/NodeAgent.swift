@@ -88,6 +88,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
         for pod in pods.values {
             pod.drain?.cancel()
             pod.reconciliation?.cancel()
+            pod.resolverWatch?.cancel()
         }
         (keeper as? KeeperClient)?.close()
         pool.stop()

@@ -1,3 +1,4 @@
+import Addressing
 import ObjectSource
 
 /// What the agent is told at its start.
@@ -22,6 +23,12 @@ public struct NodeAgentConfiguration: Sendable {
     public var pendingGrace = Duration.seconds(30)
     /// How long an agent that is about to end may still keep its successor out.
     public var lockWait = Duration.seconds(5)
+    /// Whether pods' DNS is captured unless their annotation says otherwise.
+    public var capturesDNS = false
+    /// kubelet's `clusterDNS` and `clusterDomain`, and the resolv.conf it gives pods that use the node's.
+    public var clusterDNS: [IPAddress] = []
+    public var clusterDomain = "cluster.local"
+    public var nodeResolverFile = "/etc/resolv.conf"
     /// Called at un-enrolment when the pod's status has changed; it returns when the peers' view has, or never: it is
     /// cancelled after ``peerUpdateTime``. Without one the whole time is waited.
     public var peersUpdated: (@Sendable (PodReference) async -> Void)?

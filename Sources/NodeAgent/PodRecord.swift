@@ -71,6 +71,7 @@ extension PodRecord {
                 .init("phase", .string(phase.rawValue)),
                 .init("families", .array(families.map { .number(JSONNumber($0)) })),
                 .init("capturesInbound", .bool(plan.capturesInbound)),
+                .init("capturesDNS", .bool(plan.capturesDNS)),
             ]))
     }
 
@@ -97,6 +98,8 @@ extension PodRecord {
             let phase = text("phase").flatMap(Phase.init(rawValue:)), let numbers = list("families"),
             case .bool(let capturesInbound) = object["capturesInbound"]
         else { return nil }
+        // Absent in records of an agent that did not capture it.
+        let capturesDNS = if case .bool(let value) = object["capturesDNS"] { value } else { false }
         let families = numbers.compactMap { value -> IPAddress.Family? in
             guard case .number(let number) = value, let raw = number.integer.flatMap({ UInt8(exactly: $0) }) else {
                 return nil
@@ -107,6 +110,7 @@ extension PodRecord {
             containerID: containerID, networkName: networkName, interfaces: interfaces, netnsPath: netnsPath,
             namespaceID: NamespaceID(device: device, inode: inode), uid: uid, objectUID: objectUID,
             podName: podName, podNamespace: podNamespace, serviceAccount: serviceAccount, addresses: addresses,
-            phase: phase, plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound))
+            phase: phase,
+            plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS))
     }
 }

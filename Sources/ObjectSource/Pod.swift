@@ -13,6 +13,31 @@ public struct Pod: Hashable, Sendable {
     public var name: ObjectName { metadata.objectName }
 }
 
+/// Where a pod's resolv.conf comes from.
+public enum DNSPolicy: String, Hashable, Sendable, CaseIterable {
+    case clusterFirst = "ClusterFirst"
+    case clusterFirstWithHostNet = "ClusterFirstWithHostNet"
+    /// The node's.
+    case `default` = "Default"
+    /// ``PodDNSConfig`` alone.
+    case none = "None"
+}
+
+/// What is added to a pod's resolv.conf.
+public struct PodDNSConfig: Hashable, Sendable {
+    /// Addresses as text.
+    public var nameservers: [String]
+    public var searches: [String]
+    /// As resolv.conf has them: `name` or `name:value`.
+    public var options: [String]
+
+    public init(nameservers: [String] = [], searches: [String] = [], options: [String] = []) {
+        self.nameservers = nameservers
+        self.searches = searches
+        self.options = options
+    }
+}
+
 public struct PodSpec: Hashable, Sendable {
     /// Never empty: `default` unless said otherwise.
     public var serviceAccountName: String
@@ -20,16 +45,21 @@ public struct PodSpec: Hashable, Sendable {
     public var nodeName: String
     /// The pod uses the node's own addresses.
     public var hostNetwork: Bool
+    public var dnsPolicy: DNSPolicy
+    public var dnsConfig: PodDNSConfig?
     public var containers: [Container]
     public var initContainers: [Container]
 
     public init(
         serviceAccountName: String = "default", nodeName: String = "", hostNetwork: Bool = false,
+        dnsPolicy: DNSPolicy = .clusterFirst, dnsConfig: PodDNSConfig? = nil,
         containers: [Container] = [], initContainers: [Container] = []
     ) {
         self.serviceAccountName = serviceAccountName
         self.nodeName = nodeName
         self.hostNetwork = hostNetwork
+        self.dnsPolicy = dnsPolicy
+        self.dnsConfig = dnsConfig
         self.containers = containers
         self.initContainers = initContainers
     }

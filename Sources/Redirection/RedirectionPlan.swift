@@ -6,22 +6,25 @@ import LinuxNetwork
 ///
 /// TCP that leaves the pod goes to ztunnel's listener on 15001, TCP that comes in goes to 15006 (HBONE on 15008
 /// reaches its listener directly), and what ztunnel itself sends or receives is left alone, which it shows by the
-/// marks of ``LinuxNetwork/Mark``. Loopback, the pod talking to its own addresses, other protocols, and the kubelet's
+/// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. Loopback, the pod talking to its own addresses, other protocols, and the kubelet's
 /// probes as Istio marks them are never captured.
 public struct RedirectionPlan: Hashable, Sendable {
     /// The families the pod speaks. A family that is switched off in the pod gets no rules.
     public var families: Set<IPAddress.Family>
     /// Whether incoming plain TCP is captured; `false` for `ambient.istio.io/bypass-inbound-capture`.
     public var capturesInbound: Bool
+    /// Whether DNS goes to ztunnel's proxy on 15053: `ambient.istio.io/dns-capture`, or the node's setting.
+    public var capturesDNS: Bool
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
 
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
-        sparesOpenConnections: Bool = true
+        capturesDNS: Bool = false, sparesOpenConnections: Bool = true
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
+        self.capturesDNS = capturesDNS
         self.sparesOpenConnections = sparesOpenConnections
     }
 

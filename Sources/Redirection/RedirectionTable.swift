@@ -16,6 +16,7 @@ enum RedirectionTable {
         static let rawOutput = "raw-output"
         static let natPrerouting = "nat-prerouting"
         static let natOutput = "nat-output"
+        static let rawPrerouting = "raw-prerouting"
     }
 
     /// The chains and rules a plan asks for in a phase. The comment is not part of it: it keeps what was before.
@@ -23,14 +24,21 @@ enum RedirectionTable {
         let raw: Int32 = -300
         let destinationNAT: Int32 = -100
         let leaving = [acceptNew]
-        return [
-            Nftables.Chain(Chain.rawOutput, .init(.filter, .output, priority: raw), rules: [fromApp, toApp]),
+        let base = [
+            Nftables.Chain(
+                Chain.rawOutput, .init(.filter, .output, priority: raw),
+                rules: [fromApp, toApp] + (plan.capturesDNS ? [dnsQuestions] : [])),
             Nftables.Chain(
                 Chain.natPrerouting, .init(.nat, .prerouting, priority: destinationNAT),
                 rules: phase == .capturing ? inbound(plan) : leaving),
             Nftables.Chain(
                 Chain.natOutput, .init(.nat, .output, priority: destinationNAT),
                 rules: phase == .capturing ? outbound(plan) : leaving),
+        ]
+        // Also while the pod leaves: what ztunnel has asked is still answered.
+        guard plan.capturesDNS else { return base }
+        return base + [
+            Nftables.Chain(Chain.rawPrerouting, .init(.filter, .prerouting, priority: raw), rules: [dnsAnswers])
         ]
     }
 
@@ -124,14 +132,14 @@ enum RedirectionTable {
                 $0.redirect(to: ZtunnelPort.outbound)
             }
         }
-        return probes + own + captures
+        return probes + own + (plan.capturesDNS ? dnsCaptures(plan) : []) + captures
     }
 
-    private static func loopback(_ family: IPAddress.Family) -> IPAddress {
+    static func loopback(_ family: IPAddress.Family) -> IPAddress {
         family == .v4 ? .loopbackV4 : .loopbackV6
     }
 
-    private static func rule(_ purpose: String, _ body: (inout RuleBuilder) -> Void) -> Nftables.Rule {
+    static func rule(_ purpose: String, _ body: (inout RuleBuilder) -> Void) -> Nftables.Rule {
         var builder = RuleBuilder()
         body(&builder)
         return Nftables.Rule(builder.expressions, comment: "apus \(version): \(purpose)")

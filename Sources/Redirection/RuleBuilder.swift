@@ -28,25 +28,42 @@ struct RuleBuilder {
         ]
     }
 
-    /// Compares the destination port; ``tcp()`` must have been said.
+    /// Compares the destination port; ``tcp()`` or ``udp()`` must have been said.
     mutating func destinationPort(_ comparison: Nftables.Comparison, _ port: UInt16) {
         expressions += [
             .loadPayload(.transport, offset: 2, length: 2), .compare(comparison, Self.bigEndian(port)),
         ]
     }
 
-    /// Compares the source port; ``tcp()`` must have been said.
+    /// Compares the source port; ``tcp()`` or ``udp()`` must have been said.
     mutating func sourcePort(_ comparison: Nftables.Comparison, _ port: UInt16) {
         expressions += [
             .loadPayload(.transport, offset: 0, length: 2), .compare(comparison, Self.bigEndian(port)),
         ]
     }
 
-    mutating func outputInterface(_ name: String) {
+    mutating func udp() {
+        expressions += [.loadMeta(.transportProtocol), .compare(.equal, [17])]
+    }
+
+    /// A DNS message over UDP that is a query (RFC 1035 section 4.1.1: QR and OPCODE are zero); ``udp()`` must have been
+    /// said. Behind the eight bytes of UDP come two of the id, then the flags.
+    mutating func dnsQuery() {
+        expressions += [
+            .loadPayload(.transport, offset: 10, length: 1), .bitwise(mask: [0xf8], xor: [0]), .compare(.equal, [0]),
+        ]
+    }
+
+    /// Lets conntrack keep the packet's connection apart from those of other zones.
+    mutating func setZone(_ zone: UInt16) {
+        expressions += [.immediate(withUnsafeBytes(of: zone) { Array($0) }), .setConntrackZone]
+    }
+
+    mutating func outputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
         let text = Array(name.utf8.prefix(15))
         expressions += [
             .loadMeta(.outputName),
-            .compare(.equal, text + Array(repeating: 0, count: 16 - text.count)),
+            .compare(comparison, text + Array(repeating: 0, count: 16 - text.count)),
         ]
     }
 

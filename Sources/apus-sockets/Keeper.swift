@@ -82,8 +82,7 @@ final class Keeper: TimerHandler {
         removals[description.uid]?.finish(because: "the pod is back")
         if let known = pods[description.uid] {
             if known.namespace.value.id == namespace.value.id {
-                known.description = description
-                return report(known, asEvent: false)
+                return try update(known, description)
             }
             log.info("a pod has a new namespace", ["uid": description.uid, "namespace": namespace.value.id])
             pods[description.uid] = nil
@@ -100,8 +99,25 @@ final class Keeper: TimerHandler {
         return status
     }
 
+    /// A pod that is known, perhaps with another mind about DNS.
+    private func update(_ pod: Pod, _ description: KeeperPod) throws -> PodStatus {
+        let old = pod.description
+        pod.description = description
+        if old.dns != description.dns {
+            do {
+                try pod.captureDNS(description.dns)
+            } catch {
+                pod.description.dns = old.dns
+                throw error
+            }
+            for ztunnel in [active, successor] { ztunnel?.add(pod.uid) }
+        } else if old.resolver != description.resolver {
+            for ztunnel in [active, successor] { ztunnel?.configure(pod.uid) }
+        }
+        return report(pod, asEvent: false)
+    }
+
     private func check(_ pod: KeeperPod, _ id: NamespaceID) throws {
-        guard !pod.dns else { throw Refusal("this keeper makes no sockets for DNS") }
         guard id.inode == pod.netnsInode else {
             throw Refusal("the descriptor is \(id), but the request says net:[\(pod.netnsInode)]")
         }
@@ -112,9 +128,9 @@ final class Keeper: TimerHandler {
         guard pods[pod.uid] != nil || pods.count < Self.mostPods else {
             throw Refusal("there are \(Self.mostPods) pods already")
         }
-        let length = Self.request(for: pod, handedOver: Pod.handedOver).encoded().count
-        guard length <= ZDSRequest.maximumLength else {
-            throw Refusal("the pod's names take \(length) bytes in ZDS, \(ZDSRequest.maximumLength) is the limit")
+        let length = Self.request(for: pod, handedOver: Pod.everyKind).encoded().count
+        guard length <= ZDSRequest.plainLength else {
+            throw Refusal("the pod's names take \(length) bytes in ZDS, \(ZDSRequest.plainLength) is the limit")
         }
     }
 
@@ -169,7 +185,14 @@ final class Keeper: TimerHandler {
         } catch {
             throw Refusal("the keeper cannot make the pod's sockets: \(error)")
         }
-        return (Self.request(for: pod.description, handedOver: Pod.handedOver), pod.descriptorsToHandOver)
+        let sockets = pod.handedOver
+        return (Self.request(for: pod.description, handedOver: sockets.map(\.kind)), sockets.map(\.descriptor))
+    }
+
+    /// Whom a pod's DNS is forwarded to; `nil` when there is nothing to tell.
+    func configuration(of uid: String) -> ZDSRequest? {
+        guard let pod = pods[uid], pod.description.dns, let resolver = pod.description.resolver else { return nil }
+        return .configure(uid: uid, resolver: resolver)
     }
 
     private static func request(for pod: KeeperPod, handedOver: [HandoverDescriptor]) -> ZDSRequest {
@@ -182,6 +205,8 @@ final class Keeper: TimerHandler {
         case .add(let uid):
             if !error.isEmpty { log.warn("ztunnel refuses a pod", ["uid": uid, "error": error]) }
             if connection === active, let pod = pods[uid] { report(pod) }
+        case .configure(let uid):
+            if !error.isEmpty { log.warn("ztunnel refuses a pod's name servers", ["uid": uid, "error": error]) }
         case .delete(let uid):
             if !error.isEmpty { log.warn("ztunnel could not let go of a pod", ["uid": uid, "error": error]) }
             removals[uid]?.done(connection)

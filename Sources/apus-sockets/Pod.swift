@@ -3,7 +3,7 @@ import Glibc
 import Handover
 import LinuxNetwork
 
-/// A pod's network namespace, held by the pod and its stock.
+/// A pod's network namespace, held by the pod and its stocks.
 final class SharedNamespace {
     let value: NetworkNamespace
 
@@ -12,79 +12,108 @@ final class SharedNamespace {
     func run<Result>(_ body: () throws -> Result) throws -> Result { try value.run(body) }
 }
 
-/// A pod in the keeper's care: its namespace, its listeners, its stock.
+/// A pod in the keeper's care: its namespace, its listeners, its stocks.
 final class Pod {
-    /// Closed with the last reference.
-    private final class Listener {
-        let socket: FileDescriptor
+    /// All that can be handed over, for the longest message there can be.
+    static let everyKind: [HandoverDescriptor] = [
+        .listenerOutbound, .listenerInboundPlaintext, .listenerHBONE, .listenerDNSUDP, .listenerDNSTCP,
+        .listenerDNSUDP, .listenerDNSTCP, .stock, .stockDatagram,
+    ]
 
-        init(_ socket: consuming FileDescriptor) { self.socket = socket }
-    }
-
-    /// In the order of ``handedOver``, which ends with the stock.
-    private static let ports = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.hbone]
-    static let handedOver: [HandoverDescriptor] = [
-        .listenerOutbound, .listenerInboundPlaintext, .listenerHBONE, .stock,
+    private static let ports: [(HandoverDescriptor, UInt16)] = [
+        (.listenerOutbound, ZtunnelPort.outbound), (.listenerInboundPlaintext, ZtunnelPort.inboundPlaintext),
+        (.listenerHBONE, ZtunnelPort.hbone),
     ]
 
     var description: KeeperPod
     let namespace: SharedNamespace
     private var stock: Stock
-    private let makeStock: () throws -> Stock
+    /// Only where DNS is captured.
+    private var datagramStock: Stock?
+    private let makeStock: (Stock.Kind) throws -> Stock
     private let dualStack: Bool
     private var listeners: [Listener] = []
+    private var dnsListeners: [Listener] = []
     /// What the agent knows about this pod.
     var reported: PodStatus?
 
     var uid: String { description.uid }
     var isListening: Bool { !listeners.isEmpty }
 
-    /// Makes the stock, and the listeners unless a ztunnel that makes its own is in charge.
+    /// Makes the stocks, and the listeners unless a ztunnel that makes its own is in charge.
     init(_ loop: EventLoop, _ log: Log, _ pod: KeeperPod, _ namespace: SharedNamespace, listening: Bool) throws {
         description = pod
         self.namespace = namespace
         dualStack = try namespace.run { pod.dualStack && Sockets.kernelHasIPv6 }
         let dualStack = dualStack
-        makeStock = { try Stock(loop, log, uid: pod.uid, namespace: namespace, dualStack: dualStack) }
-        stock = try makeStock()
-        guard listening else { return }
+        makeStock = { try Stock(loop, log, uid: pod.uid, kind: $0, namespace: namespace, dualStack: dualStack) }
+        stock = try makeStock(.stream)
         do {
-            try listen()
+            if pod.dns { datagramStock = try makeStock(.datagram) }
+            if listening { try listen() }
         } catch {
-            stock.end()
+            end()
             throw error
         }
     }
 
-    /// What goes with AddWorkload when sockets are handed over.
-    var descriptorsToHandOver: [CInt] { listeners.map { $0.socket.raw } + [stock.descriptor] }
+    /// What goes with AddWorkload when sockets are handed over, in this order.
+    var handedOver: [(kind: HandoverDescriptor, descriptor: CInt)] {
+        var all = (listeners + dnsListeners).map { (kind: $0.kind, descriptor: $0.socket.raw) }
+        all.append((kind: .stock, descriptor: stock.descriptor))
+        if let datagramStock { all.append((kind: .stockDatagram, descriptor: datagramStock.descriptor)) }
+        return all
+    }
 
     func listen() throws {
-        guard !isListening else { return }
-        listeners = try namespace.run {
-            try Self.ports.map { Listener(try Self.listener(on: $0, dualStack)) }
+        if !isListening {
+            listeners = try namespace.run {
+                try Self.ports.map { Listener($0, try Self.listener(on: $1, dualStack)) }
+            }
         }
+        guard description.dns, dnsListeners.isEmpty else { return }
+        dnsListeners = try namespace.run { try DNSListeners.make(dualStack: dualStack) }
+    }
+
+    /// Begins to serve the pod's DNS, or ends it.
+    func captureDNS(_ capture: Bool) throws {
+        guard capture else {
+            for listener in dnsListeners { listener.shutDown() }
+            dnsListeners = []
+            datagramStock?.end()
+            datagramStock = nil
+            return
+        }
+        if datagramStock == nil { datagramStock = try makeStock(.datagram) }
+        if isListening { try listen() }
     }
 
     /// Sees to it that there is something to hand over. A ztunnel may have shut down what it had copies of, by mistake or
     /// not: the next one gets new ones.
     func mend() throws {
-        if !listeners.allSatisfy({ Sockets.isListening($0.socket.raw) }) { stopListening() }
+        if !(listeners + dnsListeners).allSatisfy(\.isAlive) { stopListening() }
         try listen()
-        guard stock.isBroken else { return }
-        stock.end()
-        stock = try makeStock()
+        if stock.isBroken {
+            stock.end()
+            stock = try makeStock(.stream)
+        }
+        if let broken = datagramStock, broken.isBroken {
+            broken.end()
+            datagramStock = try makeStock(.datagram)
+        }
     }
 
     /// Ends the listeners for everyone: shutdown(2) reaches the copies that a ztunnel may still have.
     func stopListening() {
-        for listener in listeners { _ = shutdown(listener.socket.raw, CInt(SHUT_RDWR)) }
+        for listener in listeners + dnsListeners { listener.shutDown() }
         listeners = []
+        dnsListeners = []
     }
 
     func end() {
         stopListening()
         stock.end()
+        datagramStock?.end()
     }
 
     /// Accepted sockets inherit mark, transparency and no-delay.

@@ -6,11 +6,13 @@ import LinuxNetwork
 /// A pod's stock: prepared outgoing sockets in a SEQPACKET pair whose far end each ztunnel gets a copy of. The pair
 /// lives as long as the pod: what a dead ztunnel has not taken is there for the next.
 final class Stock: EventHandler, TimerHandler {
+    enum Kind { case stream, datagram }
     private enum Tag { static let rest = 0, retry = 1 }
 
     private let loop: EventLoop
     private let log: Log
     private let uid: String
+    private let kind: Kind
     private let namespace: SharedNamespace
     private let dualStack: Bool
     /// The keeper writes to the first end; ztunnel has copies of the second.
@@ -25,10 +27,13 @@ final class Stock: EventHandler, TimerHandler {
     /// The end that ztunnel gets a copy of.
     var descriptor: CInt { pair.second.raw }
 
-    init(_ loop: EventLoop, _ log: Log, uid: String, namespace: SharedNamespace, dualStack: Bool) throws {
+    init(
+        _ loop: EventLoop, _ log: Log, uid: String, kind: Kind, namespace: SharedNamespace, dualStack: Bool
+    ) throws {
         self.loop = loop
         self.log = log
         self.uid = uid
+        self.kind = kind
         self.namespace = namespace
         self.dualStack = dualStack
         pair = try SeqpacketSocket.Pair()
@@ -76,8 +81,8 @@ final class Stock: EventHandler, TimerHandler {
 
     /// - Returns: `false` when the kernel's bound is reached; the next packet that is taken calls again.
     private func send(_ count: Int) throws -> Bool {
-        let dualStack = dualStack
-        let sockets = try namespace.run { try PreparedSockets(count, dualStack: dualStack) }
+        let (kind, dualStack) = (kind, dualStack)
+        let sockets = try namespace.run { try PreparedSockets(count, kind, dualStack: dualStack) }
         let message = StockMessage(Array(repeating: dualStack ? .v6 : .v4, count: count))
         return try offer(message.encoded(), sockets.raw)
     }
@@ -139,13 +144,19 @@ private final class PreparedSockets {
     private(set) var raw: [CInt] = []
 
     /// Makes them in the calling thread's namespace.
-    init(_ count: Int, dualStack: Bool) throws {
-        for _ in 0..<count { try add(dualStack) }
+    init(_ count: Int, _ kind: Stock.Kind, dualStack: Bool) throws {
+        for _ in 0..<count { if kind == .stream { try addStream(dualStack) } else { try addDatagram(dualStack) } }
     }
 
     deinit { for socket in raw { _ = close(socket) } }
 
-    private func add(_ dualStack: Bool) throws {
+    private func addDatagram(_ dualStack: Bool) throws {
+        let socket = try Sockets.udp(dualStack: dualStack)
+        try Sockets.setMark(socket.raw, Mark.ztunnel)
+        raw.append(socket.release())
+    }
+
+    private func addStream(_ dualStack: Bool) throws {
         let socket = try Sockets.tcp(dualStack: dualStack)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
         try Sockets.setTransparent(socket.raw, dualStack: dualStack)

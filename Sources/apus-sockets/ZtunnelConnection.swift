@@ -46,6 +46,13 @@ final class ZtunnelConnection: Connection {
         pump()
     }
 
+    /// Tells whom a pod's DNS is forwarded to, if this ztunnel takes that.
+    func configure(_ uid: String) {
+        guard !isPlain else { return }
+        session.configure(uid)
+        pump()
+    }
+
     /// - Returns: Whether ``Keeper/answered(_:_:error:)`` or the connection's end will follow.
     func delete(_ uid: String) -> Bool {
         let awaited = session.delete(uid)
@@ -100,10 +107,17 @@ final class ZtunnelConnection: Connection {
         switch item {
         case .snapshotSent: try send(ZDSRequest.snapshotSent.encoded())
         case .delete(let uid): try send(ZDSRequest.delete(uid: uid).encoded())
+        case .configure(let uid):
+            guard let request = keeper.configuration(of: uid) else {
+                _ = session.answered(error: "")
+                return false
+            }
+            try send(request.encoded())
         case .add(let uid):
             do {
                 let (request, descriptors) = try keeper.addition(of: uid, plain: isPlain)
                 try send(request.encoded(), descriptors: descriptors)
+                if !isPlain { session.configure(uid) }
             } catch let error as Refusal {
                 _ = session.answered(error: error.description)
                 keeper.answered(self, item, error: error.description)

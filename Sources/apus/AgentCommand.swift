@@ -37,6 +37,15 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "Namespaces that are never enrolled, separated by commas.")
     var exemptNamespaces = "kube-system,istio-system"
 
+    @Option(help: "Whether pods' DNS goes through ztunnel, unless their annotation says otherwise: true or false.")
+    var dnsCapture = true
+
+    @Option(help: "The cluster's name servers as kubelet has them, separated by commas.")
+    var clusterDns = ""
+
+    @Option(help: "The cluster's DNS domain as kubelet has it.")
+    var clusterDomain = "cluster.local"
+
     @Option(help: "Where metrics and readiness are served.")
     var metricsAddress = "0.0.0.0:15014"
 
@@ -68,6 +77,9 @@ struct AgentCommand: AsyncParsableCommand {
         guard LogFormat(rawValue: logFormat) != nil else {
             throw ValidationError("--log-format \(logFormat): expected text or json")
         }
+        for server in clusterDns.split(separator: ",") where IPAddress(server) == nil {
+            throw ValidationError("--cluster-dns \(server): expected an address")
+        }
         guard !spawn || (controller != nil && tokenSocket != nil && logDir != nil) else {
             throw ValidationError("--spawn needs --controller, --token-socket and --log-dir")
         }
@@ -96,6 +108,9 @@ struct AgentCommand: AsyncParsableCommand {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
+        settings.capturesDNS = dnsCapture
+        settings.clusterDNS = clusterDns.split(separator: ",").compactMap { IPAddress($0) }
+        settings.clusterDomain = clusterDomain
         if let tokenSocket {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }

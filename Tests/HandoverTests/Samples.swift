@@ -2,9 +2,12 @@ import Handover
 
 /// One value of each message with every field set, for tests that go over all of them.
 enum Samples {
+    static let resolver = PodResolver(
+        servers: ["10.96.0.10", "fd00::a"], searchDomains: ["shop.svc.cluster.local", "cluster.local"], timeout: 1,
+        attempts: 3)
     static let pod = KeeperPod(
         uid: "pod-1", name: "client", namespace: "shop", serviceAccount: "buyer", dualStack: true, dns: true,
-        netnsInode: 4_026_532_000)
+        resolver: resolver, netnsInode: 4_026_532_000)
     static let status = PodStatus(
         uid: "pod-1", netnsInode: 4_026_532_000, name: "client", namespace: "shop", serviceAccount: "buyer",
         state: .failed, error: "no room")
@@ -42,6 +45,8 @@ enum Samples {
         .keep(uid: "pod-1"),
         .delete(uid: "pod-1"),
         .snapshotSent,
+        .configure(uid: "pod-1", resolver: resolver),
+        .configure(uid: "pod-1", resolver: PodResolver()),
     ]
     static let responses = [ZDSResponse(), ZDSResponse(error: "failure to start proxy")]
     static let tokenRequests = [TokenRequest(node: "n1")]

@@ -27,9 +27,6 @@ struct HostileScenarios {
         #expect(
             try refusal(agent.description(pod, inode: home.id.inode), [home.raw])
                 .contains("the node's own network namespace"))
-        var dns = good
-        dns.dns = true
-        #expect(try refusal(dns, [pod.namespace.raw]).contains("DNS"))
         var long = good
         (long.uid, long.name) = (String(repeating: "u", count: 253), String(repeating: "n", count: 253))
         (long.namespace, long.serviceAccount) = (long.name, long.name)

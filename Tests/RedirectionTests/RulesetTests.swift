@@ -18,7 +18,30 @@ struct RulesetTests {
 
         """
 
-    private func table(prerouting: [String], output: [String]) -> String {
+    private let questions =
+        "\t\tudp dport 53 meta mark & 0x00000fff == 0x00000539 counter ct zone set 1 "
+        + "comment \"apus 2: ztunnel's questions to name servers\"\n\t}\n"
+    private let answers = """
+
+        \tchain raw-prerouting {
+        \t\ttype filter hook prerouting priority raw; policy accept;
+        \t\tudp sport 53 meta mark & 0x00000fff != 0x00000539 counter ct zone set 1 \
+        comment "apus 2: name servers' answers to ztunnel"
+        \t}
+
+        """
+
+    private func datagrams(_ family: String) -> String {
+        "meta nfproto \(family) oifname != \"lo\" udp dport 53 meta mark & 0x00000fff != 0x00000539 "
+            + "@th,80,8 & 0xf8 == 0x0 counter redirect to :15053 comment \"apus 2: capture DNS over UDP\""
+    }
+
+    private func streams(_ loopback: String) -> String {
+        "\(loopback) tcp dport 53 meta mark & 0x00000fff != 0x00000539 counter redirect to :15053 "
+            + "comment \"apus 2: capture DNS over TCP\""
+    }
+
+    private func table(prerouting: [String], output: [String], dns: Bool = false) -> String {
         func chain(_ name: String, _ priority: String, _ rules: [String]) -> String {
             let body = rules.map { "\t\t\($0)\n" }.joined()
             return "\n\tchain \(name) {\n\t\ttype nat hook \(name.dropFirst(4)) priority \(priority); "
@@ -26,8 +49,9 @@ struct RulesetTests {
         }
         return
             "table inet apus {\n\tcomment \"apus 2 tcp_loose=1 fwmark_accept=0 fwmark_reflect=0 fwmark_reflect6=0\"\n"
-            + raw
-            + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output) + "}\n"
+            + (dns ? raw.replacing("\t}\n", with: questions) : raw)
+            + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output)
+            + (dns ? answers : "") + "}\n"
     }
 
     private let probeIn4 = #"ip saddr 169.254.7.127 meta l4proto tcp counter accept comment "apus 2: probes come in""#
@@ -94,11 +118,47 @@ struct RulesetTests {
         #expect(try await ruleset(RedirectionPlan(), leaving: true) == expected)
     }
 
+    @Test("with DNS")
+    func dns() async throws {
+        let expected = table(
+            prerouting: [probeIn4, probeIn6, inbound4, inbound6],
+            output: [probeOut4, probeOut6, own4, own6, datagrams("ipv4"), datagrams("ipv6")]
+                + [streams("ip daddr != 127.0.0.1"), streams("ip6 daddr != ::1"), outbound4, outbound6], dns: true)
+        #expect(try await ruleset(RedirectionPlan(capturesDNS: true)) == expected)
+    }
+
+    @Test("leaving with DNS: questions under way are still told apart")
+    func leaveWithDNS() async throws {
+        let expected = table(prerouting: [leaving], output: [leaving], dns: true)
+        #expect(try await ruleset(RedirectionPlan(capturesDNS: true), leaving: true) == expected)
+    }
+
+    @Test("DNS is taken in and left out again without touching the rest; removal leaves nothing")
+    func dnsComesAndGoes() async throws {
+        let (on, off, none) = try await onThread { () -> (String, String, String) in
+            let pod = try NetworkNamespace.make()
+            let backend = NftablesBackend()
+            try backend.apply(RedirectionPlan(), in: pod)
+            try backend.apply(RedirectionPlan(capturesDNS: true), in: pod)
+            #expect(try backend.verify(RedirectionPlan(capturesDNS: true), .capturing, in: pod).isEmpty)
+            #expect(try !backend.verify(RedirectionPlan(), .capturing, in: pod).isEmpty)
+            let on = try Judge.ruleset(pod)
+            try backend.apply(RedirectionPlan(), in: pod)
+            let off = try Judge.ruleset(pod)
+            try backend.apply(RedirectionPlan(capturesDNS: true), in: pod)
+            try backend.remove(in: pod)
+            return (on, off, try Judge.ruleset(pod))
+        }
+        #expect(on.contains("15053 comment") && on.contains("zone"))
+        #expect(!off.contains("15053 comment") && !off.contains("zone") && off.contains("15001"))
+        #expect(none.isEmpty)
+    }
+
     @Test("the rules that nft makes from its own language are the ones we make")
     func sameBytecode() async throws {
         let pair = try await onThread { () -> [Nftables.Table?] in
             let ours = try NetworkNamespace.make()
-            try NftablesBackend().apply(RedirectionPlan(), in: ours)
+            try NftablesBackend().apply(RedirectionPlan(capturesDNS: true), in: ours)
             let text = try Judge.ruleset(ours)
             let theirs = try NetworkNamespace.make()
             _ = try Judge.nft(text, in: theirs)
@@ -109,7 +169,7 @@ struct RulesetTests {
             }
             return [try ours.run { try read() }, try theirs.run { try read() }]
         }
-        #expect(pair[0]?.chains == RedirectionTable.chains(RedirectionPlan(), .capturing))
+        #expect(pair[0]?.chains == RedirectionTable.chains(RedirectionPlan(capturesDNS: true), .capturing))
         let reordered = pair[1]?.chains.map { chain in
             chain.rules.map { Set($0.expressions.map { "\($0)" }) }
         }

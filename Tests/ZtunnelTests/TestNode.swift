@@ -189,13 +189,14 @@ final class TestNode {
     }
 
     /// Hands the pod's sockets over and captures its traffic.
-    func enrol(_ pod: TestPod) throws {
+    /// - Parameter resolver: where its DNS is captured: whom to forward to.
+    func enrol(_ pod: TestPod, dns resolver: PodResolver? = nil) throws {
         let request = KeeperRequest(
             id: 1,
             command: .addPod(
                 KeeperPod(
                     uid: pod.uid, name: pod.name, namespace: "shop", serviceAccount: pod.name, dualStack: true,
-                    netnsInode: pod.namespace.id.inode)))
+                    dns: resolver != nil, resolver: resolver, netnsInode: pod.namespace.id.inode)))
         guard agent != nil else { throw Unmet("no connection to the keeper") }
         try agent!.send(request.encoded(), descriptors: [pod.namespace.raw])
         try eventually("pod \(pod.name) is served") {
@@ -207,7 +208,7 @@ final class TestNode {
             case .podStatus(let status): return status.uid == pod.uid && status.state == .served
             }
         }
-        try NftablesBackend().apply(RedirectionPlan(), in: pod.namespace)
+        try NftablesBackend().apply(RedirectionPlan(capturesDNS: resolver != nil), in: pod.namespace)
     }
 
     func log() throws -> String { try String(contentsOfFile: directory + "/access.log", encoding: .utf8) }

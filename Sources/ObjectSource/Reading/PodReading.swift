@@ -16,7 +16,7 @@ extension PodSpec {
         // serviceAccount is the old name of serviceAccountName.
         try fields.expect([
             "serviceAccountName", "serviceAccount", "nodeName", "nodeSelector", "hostNetwork", "hostname",
-            "containers", "initContainers", "ephemeralContainers",
+            "containers", "initContainers", "ephemeralContainers", "dnsPolicy", "dnsConfig",
         ])
         let oldAccount = try fields.string("serviceAccount")
         if let account = try fields.string("serviceAccountName") ?? oldAccount, !account.isEmpty {
@@ -27,6 +27,8 @@ extension PodSpec {
         }
         nodeName = try fields.string("nodeName") ?? ""
         hostNetwork = try fields.bool("hostNetwork") ?? false
+        dnsPolicy = try fields.choice("dnsPolicy", DNSPolicy.self) ?? .clusterFirst
+        dnsConfig = try PodDNSConfig(fields.object("dnsConfig"))
         containers = try Self.containers(fields, "containers")
         initContainers = try Self.containers(fields, "initContainers")
     }
@@ -53,6 +55,19 @@ extension PodSpec {
         return ContainerPort(
             name: try fields.string("name") ?? "", port: number,
             transport: try fields.choice("protocol", Transport.self) ?? .tcp)
+    }
+}
+
+extension PodDNSConfig {
+    fileprivate init?(_ fields: Fields?) throws(ObjectProblem) {
+        guard let fields else { return nil }
+        try fields.expect(["nameservers", "searches", "options"])
+        self.init(
+            nameservers: try fields.strings("nameservers") ?? [], searches: try fields.strings("searches") ?? [])
+        for option in try fields.objects("options") ?? [] {
+            let name = try option.requiredString("name")
+            options.append(try option.string("value").map { "\(name):\($0)" } ?? name)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ final class DNSMetrics: Sendable {
     let upstreamFailures: CounterFamily
     let upstreamDuration: HistogramFamily
     let onDemand: CounterFamily
+    let overloads: Counter
 
     private static let labels = [
         "request_query_type", "request_protocol", "source_canonical_service", "source_canonical_revision",
@@ -30,6 +31,9 @@ final class DNSMetrics: Sendable {
         onDemand = try registry.counter(
             "istio_on_demand_dns", "The total number of requests that used on-demand DNS (unstable)",
             labels: TelemetryLabels.sourceNames + ["hostname"])
+        overloads = try registry.counter(
+            "apus_dns_overloads", "DNS queries refused because too many of the pod were waiting (unstable)"
+        ).single
     }
 
     /// Counts a connection whose destination is known by a host name alone.

@@ -1,3 +1,4 @@
+import Glibc
 import Handover
 import LinuxNetwork
 
@@ -14,6 +15,8 @@ public final class HandedPod: Sendable {
     let inboundPlaintext: FileDescriptor
     let hbone: FileDescriptor
     let stock: SeqpacketSocket
+    /// Only where the pod's DNS is captured.
+    let dns: DNSSockets?
     let sourcePorts = SourcePorts()
 
     /// Sorts a packet's descriptors by what the message says they are.
@@ -37,12 +40,16 @@ public final class HandedPod: Sendable {
         var inboundPlaintext: FileDescriptor?
         var hbone: FileDescriptor?
         var stock: FileDescriptor?
+        let dns = DNSSockets()
         for kind in kinds {
             switch kind {
             case .listenerOutbound: outbound = packet.takeDescriptor()
             case .listenerInboundPlaintext: inboundPlaintext = packet.takeDescriptor()
             case .listenerHBONE: hbone = packet.takeDescriptor()
             case .stock: stock = packet.takeDescriptor()
+            case .listenerDNSUDP: dns.addDatagram(packet.takeDescriptor())
+            case .listenerDNSTCP: dns.addListener(packet.takeDescriptor())
+            case .stockDatagram: dns.setStock(packet.takeDescriptor())
             default: _ = packet.takeDescriptor()  // of a later version: not used, closed
             }
         }
@@ -53,6 +60,48 @@ public final class HandedPod: Sendable {
         self.inboundPlaintext = inboundPlaintext
         self.hbone = hbone
         self.stock = SeqpacketSocket(owning: stock)
+        self.dns = dns.isComplete ? dns : nil
+    }
+}
+
+/// The sockets of a pod's DNS proxy: what queries come in by, and the stock of UDP sockets they go out by. Filled before
+/// it is shared, and not changed after that.
+final class DNSSockets: @unchecked Sendable {
+    /// On 127.0.0.1, and on ::1 where the pod has it.
+    private(set) var datagrams: [CInt] = []
+    private(set) var listeners: [CInt] = []
+    private var stockSocket: SeqpacketSocket?
+
+    deinit { for descriptor in datagrams + listeners { _ = close(descriptor) } }
+
+    fileprivate func addDatagram(_ descriptor: consuming FileDescriptor?) {
+        if let descriptor { datagrams.append(descriptor.release()) }
+    }
+
+    fileprivate func addListener(_ descriptor: consuming FileDescriptor?) {
+        if let descriptor { listeners.append(descriptor.release()) }
+    }
+
+    fileprivate func setStock(_ descriptor: consuming FileDescriptor?) {
+        if let descriptor { stockSocket = SeqpacketSocket(owning: descriptor) }
+    }
+
+    fileprivate var isComplete: Bool { stockSocket != nil && !datagrams.isEmpty }
+
+    /// The stock's number, to wait on.
+    var stockDescriptor: CInt {
+        switch stockSocket {
+        case .some(let socket): socket.raw
+        case .none: -1
+        }
+    }
+
+    /// The next packet of the stock.
+    func receiveFromStock(limit: Int) throws(SystemError) -> Packet? {
+        switch stockSocket {
+        case .some(let socket): try socket.receive(limit: limit)
+        case .none: nil
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+import DNS
+import Handover
 import LinuxNetwork
 import Mesh
 import Synchronization
@@ -62,6 +64,11 @@ final class WorkerPool: ServedPods {
         let (was, count) = served.withLock { ($0.remove(uid) != nil, $0.count) }
         if was { gauges.stopped() }
         gauges.set(served: count)
+    }
+
+    func configure(uid: String, resolver: PodResolver) {
+        let configuration = ResolverConfiguration(resolver)
+        for thread in threads { thread.submit { $0.configure(uid: uid, resolver: configuration) } }
     }
 
     func stopAll(except named: Set<String>) {

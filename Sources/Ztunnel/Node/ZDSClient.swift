@@ -9,6 +9,8 @@ protocol ServedPods: Sendable {
     /// Serves a pod, or goes on serving it when it is served already. Returns when every worker accepts.
     func serve(_ pod: HandedPod) throws
     func stop(uid: String)
+    /// Whom a served pod's DNS is forwarded to.
+    func configure(uid: String, resolver: PodResolver)
     func stopAll(except named: Set<String>)
     /// The first snapshot of a connection is complete (true), or the connection is gone (false).
     func keeperConnected(_ connected: Bool)
@@ -104,6 +106,7 @@ final class ZDSClient: Sendable {
             case .keep(let uid): try session.keep(uid)
             case .delete(let uid): try session.delete(uid)
             case .snapshotSent: try session.snapshotSent()
+            case .configure(let uid, _): try session.configure(uid)
             }
         switch step {
         case .serve:
@@ -115,6 +118,8 @@ final class ZDSClient: Sendable {
             pods.stopAll(except: named)
             pods.keeperConnected(true)
             onSnapshot()
+        case .configure(let uid):
+            if case .configure(_, let resolver) = request { pods.configure(uid: uid, resolver: resolver) }
         case .nothing: break
         }
     }

@@ -6,6 +6,7 @@ struct ZDSSession {
         case stop(uid: String)
         /// Stop every pod that is not among these.
         case reconcile(named: Set<String>)
+        case configure(uid: String)
         case nothing
     }
 
@@ -47,6 +48,12 @@ struct ZDSSession {
             return .nothing
         }
         return .stop(uid: uid)
+    }
+
+    /// Ours: what belongs to a pod that has been added.
+    func configure(_ uid: String) throws(Breach) -> Step {
+        guard !uid.isEmpty else { throw .noName }
+        return .configure(uid: uid)
     }
 
     mutating func snapshotSent() throws(Breach) -> Step {

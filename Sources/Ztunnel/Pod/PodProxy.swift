@@ -47,6 +47,8 @@ final class PodProxy {
     unowned let worker: Worker
     let pod: HandedPod
     let stock: SocketStock
+    /// Only where the pod's DNS is captured and DNS is served.
+    private(set) var dns: PodDNS?
     private(set) lazy var tunnels = TunnelPool(self)
 
     private var acceptors: [AcceptLoop] = []
@@ -76,6 +78,7 @@ final class PodProxy {
                 try AcceptLoop(loop: loop, listener: pod.hbone.raw) { [unowned self] in
                     adopt(InboundTunnel(self, $0)).start()
                 })
+            if let sockets = pod.dns, configuration.dnsProxyEnabled { dns = try PodDNS(self, sockets) }
         } catch {
             for acceptor in acceptors { acceptor.close() }
             throw error
@@ -147,14 +150,19 @@ final class PodProxy {
         isDraining = true
         whenDrained = done
         for acceptor in acceptors { acceptor.close() }
+        dns?.drain()
         tunnels.drain()
         for connection in Array(connections.values) { (connection as? InboundTunnel)?.drain() }
         checkDrained()
     }
 
+    /// The DNS proxy has answered what it had taken.
+    func dnsIsIdle() { checkDrained() }
+
     private func checkDrained() {
-        guard isDraining, connections.isEmpty, let done = whenDrained else { return }
+        guard isDraining, connections.isEmpty, dns?.isIdle ?? true, let done = whenDrained else { return }
         whenDrained = nil
+        dns?.close()
         tunnels.close()
         stock.close()
         done()
@@ -165,6 +173,7 @@ final class PodProxy {
         for acceptor in acceptors { acceptor.close() }
         for connection in Array(connections.values) { connection.abort(.podGone) }
         for wait in Array(waitingForWorkload.values) { wait.resolve(nil) }
+        dns?.close()
         tunnels.close()
         stock.close()
         let done = whenDrained

@@ -31,6 +31,8 @@ final class SocketStock: EventHandler {
 
     private let loop: EventLoop
     private let pod: HandedPod
+    /// For the stock of UDP sockets.
+    private let dns: DNSSockets?
     private var loose: [Loose] = []
     private var waiters: Deque<any StockWaiter> = []
     private var registration: EventLoop.Registration?
@@ -40,9 +42,11 @@ final class SocketStock: EventHandler {
     /// For sockets that are bound to a client's address.
     var sourcePorts: SourcePorts { pod.sourcePorts }
 
-    init(loop: EventLoop, pod: HandedPod) {
+    /// - Parameter dns: For the stock of UDP sockets instead of that of TCP sockets.
+    init(loop: EventLoop, pod: HandedPod, dns: DNSSockets? = nil) {
         self.loop = loop
         self.pod = pod
+        self.dns = dns
     }
 
     deinit { closeLoose() }
@@ -64,7 +68,7 @@ final class SocketStock: EventHandler {
         waiters.append(waiter)
         if registration == nil {
             do {
-                registration = try loop.register(pod.stock.raw, [.read], self)
+                registration = try loop.register(dns?.stockDescriptor ?? pod.stock.raw, [.read], self)
             } catch {
                 waiters.removeLast()
                 return false
@@ -96,9 +100,11 @@ final class SocketStock: EventHandler {
 
     private func refill() {
         do {
-            guard var packet = try pod.stock.receive(limit: StockMessage.maximumSockets), !packet.truncated else {
-                return
-            }
+            let limit = StockMessage.maximumSockets
+            guard
+                var packet = try dns != nil ? dns?.receiveFromStock(limit: limit) : pod.stock.receive(limit: limit),
+                !packet.truncated
+            else { return }
             let message = try StockMessage(decoding: packet.bytes, descriptors: packet.descriptors.count)
             for family in message.families {
                 guard let descriptor = packet.takeDescriptor() else { return }

@@ -1,3 +1,4 @@
+import DNS
 import Foundation
 import LinuxNetwork
 import Logging
@@ -22,7 +23,9 @@ final class Worker {
     let counters: CounterCache
     var random = FastRandom()
     /// Addresses of hosts that workloads name instead of having addresses.
-    private(set) lazy var hosts = HostResolver(loop: loop, ipv6: services.configuration.ipv6Enabled)
+    private(set) lazy var hosts = HostResolver(loop: loop, ipv6: services.configuration.ipv6Enabled, files: files)
+    /// ztunnel's own resolv.conf and hosts file.
+    private(set) lazy var files = HostFiles()
 
     private var pods: [String: PodProxy] = [:]
     private var draining: [ObjectIdentifier: PodProxy] = [:]
@@ -46,6 +49,7 @@ final class Worker {
     /// Serves a pod; one that is served already by the same sockets goes on, by others is replaced.
     func serve(_ pod: HandedPod) throws(SystemError) {
         let proxy = try PodProxy(worker: self, pod: pod)
+        proxy.dns?.resolver = pods[pod.uid]?.dns?.resolver
         retire(uid: pod.uid)
         pods[pod.uid] = proxy
     }
@@ -53,6 +57,11 @@ final class Worker {
     /// Stops accepting for a pod and ends its connections at once.
     func stop(uid: String) {
         pods.removeValue(forKey: uid)?.stop()
+    }
+
+    /// Whom the pod's DNS is forwarded to from now on.
+    func configure(uid: String, resolver: ResolverConfiguration) {
+        pods[uid]?.dns?.resolver = resolver
     }
 
     func stopAll(except named: Set<String>) {
