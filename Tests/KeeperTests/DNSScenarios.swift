@@ -41,6 +41,7 @@ struct DNSScenarios {
         #expect(integerOption(socket, SOL_SOCKET, SO_MARK) == 0x539)
 
         try ztunnel.expect(.snapshotSent)
+        try ztunnel.answer()
         try ztunnel.expect(.configure(uid: "a", resolver: servers))
     }
 
@@ -56,10 +57,12 @@ struct DNSScenarios {
         _ = try ztunnel.takeAddition()
         try ztunnel.answer()
         try ztunnel.expect(.snapshotSent)
+        try ztunnel.answer()
         try ztunnel.expect(.configure(uid: "a", resolver: servers))
         description.resolver = PodResolver(servers: ["10.96.0.11"])
         _ = try agent.ask(.addPod(description), [pod.namespace.raw])
         try ztunnel.expect(.configure(uid: "a", resolver: PodResolver(servers: ["10.96.0.11"])))
+        try ztunnel.answer()
 
         // Without DNS the listeners go, and the pod is handed over without them.
         description.dns = false
