@@ -59,6 +59,7 @@ struct DNSScenarios {
         try ztunnel.expect(.snapshotSent)
         try ztunnel.answer()
         try ztunnel.expect(.configure(uid: "a", resolver: servers))
+        try ztunnel.answer()
         description.resolver = PodResolver(servers: ["10.96.0.11"])
         _ = try agent.ask(.addPod(description), [pod.namespace.raw])
         try ztunnel.expect(.configure(uid: "a", resolver: PodResolver(servers: ["10.96.0.11"])))
