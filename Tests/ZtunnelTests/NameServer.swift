@@ -30,13 +30,13 @@ final class NameServer: Sendable {
 
     /// Makes its sockets in the calling thread's namespace.
     init(address: IPAddress = .anyV4, port: UInt16 = 53, _ behaviour: @escaping Behaviour) throws {
-        let udp = try Sockets.udp(dualStack: false)
-        try Sockets.bind(udp.raw, to: Endpoint(address, port), dualStack: false)
-        self.port = Sockets.localEndpoint(udp.raw)?.port ?? port
         let tcp = try Sockets.tcp(dualStack: false)
         try Sockets.setReuseAddress(tcp.raw)
-        try Sockets.bind(tcp.raw, to: Endpoint(address, self.port), dualStack: false)
+        try Sockets.bind(tcp.raw, to: Endpoint(address, port), dualStack: false)
         try Sockets.listen(tcp.raw, backlog: 16)
+        self.port = Sockets.localEndpoint(tcp.raw)?.port ?? port
+        let udp = try Sockets.udp(dualStack: false)
+        try Sockets.bind(udp.raw, to: Endpoint(address, self.port), dualStack: false)
         datagrams = udp
         listener = tcp
         self.behaviour = behaviour
