@@ -99,7 +99,12 @@ extension PodRecord {
             case .bool(let capturesInbound) = object["capturesInbound"]
         else { return nil }
         // Absent in records of an agent that did not capture it.
-        let capturesDNS = if case .bool(let value) = object["capturesDNS"] { value } else { false }
+        let capturesDNS: Bool
+        switch object["capturesDNS"] {
+        case nil: capturesDNS = false
+        case .bool(let value): capturesDNS = value
+        default: return nil
+        }
         let families = numbers.compactMap { value -> IPAddress.Family? in
             guard case .number(let number) = value, let raw = number.integer.flatMap({ UInt8(exactly: $0) }) else {
                 return nil
