@@ -13,6 +13,7 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
     private var connection: HBONEConnection?
     private var requests: [ObjectIdentifier: InboundRequest] = [:]
     private var isOver = false
+    private var halfOpen: HalfOpenTunnels<InboundTunnel>.Ticket?
 
     init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         self.proxy = proxy
@@ -23,6 +24,9 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
     }
 
     func start() {
+        let (ticket, evicted) = proxy.halfOpen.add(self)
+        halfOpen = ticket
+        evicted?.shed()
         proxy.withLocalWorkload { [self] workload in
             guard !isOver else { return }
             guard let workload else { return deny("unknown_workload", proxy.unknownWorkloadText) }
@@ -49,7 +53,27 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
         }
     }
 
+    /// Too many wait for their handshake: this one has waited longest. Told by the metric alone, since a flood of log
+    /// lines would help the one who floods.
+    private func shed() {
+        guard !isOver else { return }
+        proxy.services.metrics.denied.with([AccessRecord.Direction.inbound.rawValue, "half_open_limit"]).add(1)
+        isOver = true
+        connection?.close()
+        over()
+    }
+
+    private func leaveHalfOpen() {
+        if let halfOpen { proxy.halfOpen.remove(halfOpen) }
+        halfOpen = nil
+    }
+
     // MARK: HBONE
+
+    func connectionEstablished(_ connection: HBONEConnection) -> Bool {
+        leaveHalfOpen()
+        return true
+    }
 
     func connection(_ connection: HBONEConnection, received request: ConnectRequest, on stream: HBONEStream) {
         guard let peer, let local, let identity = connection.peerIdentity else { return stream.reject(status: 400) }
@@ -102,6 +126,7 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
 
     private func over() {
         isOver = true
+        leaveHalfOpen()
         if let descriptor = descriptor.take() { Sockets.resetOnClose(descriptor.raw) }
         connection = nil
         proxy.ended(self)

@@ -50,6 +50,7 @@ final class PodProxy {
     /// Only where the pod's DNS is captured and DNS is served.
     private(set) var dns: PodDNS?
     private(set) lazy var tunnels = TunnelPool(self)
+    var halfOpen = HalfOpenTunnels<InboundTunnel>()
 
     private var acceptors: [AcceptLoop] = []
     private var connections: [ObjectIdentifier: any PodConnection] = [:]
