@@ -67,6 +67,8 @@ private enum YAMLText {
     ) throws(ConfigurationError) -> Value? {
         guard let text, text.contains(where: { !$0.isWhitespace }) else { return nil }
         do {
+            // Comments alone make no document.
+            guard try Yams.compose(yaml: text) != nil else { return nil }
             return try YAMLDecoder().decode(Optional<Value>.self, from: text)
         } catch {
             throw ConfigurationError(
