@@ -148,6 +148,8 @@ public final class HBONEConnection {
     public var streamCount: Int { streams.count + waiting.count }
     /// Streams the peer lets us have at once: its SETTINGS, or ours where they are smaller.
     public var streamLimit: Int { min(http2.peerMaximumStreams, settings.maximumStreams) }
+    /// Whether the peer's SETTINGS have come: until then ``streamLimit`` is ours alone.
+    public var knowsPeerSettings: Bool { isPeerReady }
     /// Whether ``open(_:deadline:delegate:)`` is accepted now: not draining, not closed, ids and waiting room left.
     /// True also while connecting.
     public var canOpen: Bool {

@@ -27,6 +27,9 @@ extension HBONEStream {
         }
     }
 
+    /// Whether the peer may have the application's first bytes although it has not answered.
+    public var hasSentEarly: Bool { earlyCount > 0 }
+
     /// The answer is there: takes what was sent early out of the socket.
     /// - Returns: Whether it was still there; an application that has reset its connection has taken it along.
     func dropEarly() -> Bool {

@@ -12,10 +12,12 @@ public struct KeeperPod: Hashable, Sendable {
     public var resolver: PodResolver?
     /// Inode of the network namespace; it must be that of the descriptor in the packet.
     public var netnsInode: UInt64
+    /// What ztunnel is told beside; another `addPod` with other settings tells it anew.
+    public var settings: PodSettings
 
     public init(
         uid: String, name: String, namespace: String, serviceAccount: String, dualStack: Bool = true,
-        dns: Bool = false, resolver: PodResolver? = nil, netnsInode: UInt64
+        dns: Bool = false, resolver: PodResolver? = nil, netnsInode: UInt64, settings: PodSettings = .none
     ) {
         self.uid = uid
         self.name = name
@@ -25,6 +27,7 @@ public struct KeeperPod: Hashable, Sendable {
         self.dns = dns
         self.resolver = resolver
         self.netnsInode = netnsInode
+        self.settings = settings
     }
 }
 
@@ -138,6 +141,9 @@ extension KeeperPod {
             case 8:
                 var inner = try reader.message()
                 resolver = try PodResolver(from: &inner)
+            case 20:
+                var inner = try reader.message()
+                settings = try PodSettings(from: &inner)
             default: break
             }
         }
@@ -153,5 +159,6 @@ extension KeeperPod {
         writer.flag(6, dns)
         writer.number(7, netnsInode)
         if let resolver { writer.message(8) { resolver.write(to: &$0) } }
+        if settings != .none { writer.message(20) { settings.write(to: &$0) } }
     }
 }

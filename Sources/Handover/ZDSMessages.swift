@@ -4,10 +4,12 @@ public struct ZDSHello: HandoverMessage {
     /// The version of ZDS in use.
     public static let v1: UInt32 = 1
     /// The version of the hand-over extension in use.
-    public static let handoverVersion: UInt32 = 1
+    public static let handoverVersion: UInt32 = 2
+    /// From this version of the hand-over on, ztunnel takes ``ZDSRequest/update(uid:_:)``.
+    public static let updatesSince: UInt32 = 2
 
     public var version: UInt32
-    /// Field 1000, ours: 1 = "hand me sockets rather than a network namespace"; 0 as Istio's agent knows it.
+    /// Field 1000, ours: not 0 = "hand me sockets rather than a network namespace"; 0 as Istio's agent knows it.
     public var handover: UInt32
     /// Field 1001, ours: this ztunnel is to take over from the active one.
     public var successor: Bool
@@ -86,6 +88,9 @@ public enum ZDSRequest: HandoverMessage {
     case delete(uid: String)
     /// Field 3: all pods have been named; what was not is gone.
     case snapshotSent
+    /// Field 1001, ours: what is to be known of a pod that was added before. Only for a ztunnel that offers the
+    /// hand-over in version ``ZDSHello/updatesSince``.
+    case update(uid: String, PodSettings)
 
     /// Field 1000, ours, with the hand-over only and after the pod's addition: whom its DNS is forwarded to.
     case configure(uid: String, resolver: PodResolver)
@@ -114,6 +119,9 @@ public enum ZDSRequest: HandoverMessage {
             case 1000:
                 var inner = try reader.message()
                 request = try Self.configuration(from: &inner)
+            case 1001:
+                var inner = try reader.message()
+                request = try Self.update(from: &inner)
             default: break
             }
         }
@@ -160,6 +168,21 @@ public enum ZDSRequest: HandoverMessage {
         return .configure(uid: uid, resolver: resolver)
     }
 
+    private static func update(from reader: inout ProtobufReader) throws(HandoverError) -> ZDSRequest {
+        var uid = ""
+        var settings = PodSettings.none
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: uid = try reader.string(limit: maximumLength)
+            case 2:
+                var inner = try reader.message()
+                settings = try PodSettings(from: &inner)
+            default: break
+            }
+        }
+        return .update(uid: uid, settings)
+    }
+
     private static func uid(_ number: UInt32, from reader: inout ProtobufReader) throws(HandoverError) -> String {
         var uid = ""
         while let field = try reader.nextField() {
@@ -183,6 +206,11 @@ public enum ZDSRequest: HandoverMessage {
             writer.message(1000) {
                 $0.string(1, uid)
                 $0.message(2) { resolver.write(to: &$0) }
+            }
+        case .update(let uid, let settings):
+            writer.message(1001) {
+                $0.string(1, uid)
+                $0.message(2) { settings.write(to: &$0) }
             }
         }
     }

@@ -1,11 +1,13 @@
 /// The keeper's side of ZDS with one ztunnel: what it has been told and has said.
 ///
-/// One message is in flight at a time. Per pod at most one addition, one configuration and one deletion wait, so the
-/// queue is no longer than three times the number of pods this ztunnel knows of.
+/// One message is in flight at a time. Per pod at most one addition, one update, one configuration and one deletion wait,
+/// so the queue is no longer than four times the number of pods this ztunnel knows of.
 public struct ZDSServerSession: Hashable, Sendable {
     /// A message to ztunnel.
     public enum Item: Hashable, Sendable {
         case add(String)
+        /// What is to be known of a pod beside its sockets.
+        case update(String)
         case delete(String)
         case snapshotSent
         /// What belongs to a pod that has been added.
@@ -29,9 +31,9 @@ public struct ZDSServerSession: Hashable, Sendable {
     /// Pods whose addition has been sent and whose deletion has not been acknowledged.
     private var told: Set<String> = []
 
-    /// Begins with a snapshot of `pods`.
-    public init(pods: some Sequence<String>) {
-        queue = pods.map { .add($0) } + [.snapshotSent]
+    /// Begins with a snapshot of `pods`; those of `updated` are followed by what is to be known of them.
+    public init(pods: some Sequence<String>, updated: Set<String> = []) {
+        queue = pods.flatMap { updated.contains($0) ? [.add($0), .update($0)] : [Item.add($0)] } + [.snapshotSent]
     }
 
     /// Queues an addition, unless one waits.
@@ -44,10 +46,16 @@ public struct ZDSServerSession: Hashable, Sendable {
         if told.contains(uid), !queue.contains(.configure(uid)) { queue.append(.configure(uid)) }
     }
 
+    /// Queues an update, unless one waits: what it says is looked up when it is sent.
+    public mutating func update(_ uid: String) {
+        guard told.contains(uid) || queue.contains(.add(uid)), !queue.contains(.update(uid)) else { return }
+        queue.append(.update(uid))
+    }
+
     /// - Returns: Whether an acknowledgement will come; not for a pod that this ztunnel has never heard of.
     /// Queues a deletion and forgets the pod's standing.
     public mutating func delete(_ uid: String) -> Bool {
-        queue.removeAll { $0 == .add(uid) || $0 == .configure(uid) }
+        queue.removeAll { $0 == .add(uid) || $0 == .update(uid) || $0 == .configure(uid) }
         standing[uid] = nil
         guard told.contains(uid) else { return false }
         if inFlight != .delete(uid), !queue.contains(.delete(uid)) { queue.append(.delete(uid)) }
@@ -76,7 +84,7 @@ public struct ZDSServerSession: Hashable, Sendable {
             told.remove(uid)
         case .snapshotSent:
             isReady = true
-        case .configure: break
+        case .configure, .update: break
         }
         return item
     }
@@ -89,11 +97,12 @@ public struct ZDSServerSession: Hashable, Sendable {
         for (uid, word) in standing where word != .served { add(uid) }
     }
 
-    /// Another ztunnel has taken over: this one hears of deletions only.
+    /// Another ztunnel has taken over: this one hears of deletions and of changes to what it has.
     public mutating func retire() {
         queue.removeAll {
             switch $0 {
             case .add, .configure: true
+            case .update(let uid): !told.contains(uid)
             case .delete, .snapshotSent: false
             }
         }

@@ -41,6 +41,8 @@ public struct InboundRejection: Error, Hashable, Sendable {
         /// The port is ztunnel's own: the connection would come back to it.
         case illegalPort
         case deniedByPolicy
+        /// The pod has as many connections as it may, or they begin too fast.
+        case overLimit
         /// The application cannot be connected to.
         case connectFailed
     }
@@ -59,6 +61,7 @@ public struct InboundRejection: Error, Hashable, Sendable {
         switch code {
         case .badMethod, .malformedAuthority, .destinationMismatch: 400
         case .deniedByPolicy: 401
+        case .overLimit: 429
         case .unknownLocalWorkload, .unresolvable, .illegalPort, .connectFailed: 503
         }
     }

@@ -6,9 +6,10 @@ enum ResolutionMode { case standard, waypoint }
 extension MeshState {
     /// Chooses an endpoint of a service for a client and the port it serves on; `nil` when there is none to use.
     func balance(
-        _ service: Service, port: UInt16, for source: Workload, mode: ResolutionMode,
+        _ service: Service, port: UInt16, _ query: RouteQuery, mode: ResolutionMode,
         random: inout some RandomNumberGenerator
     ) -> Upstream? {
+        let source = query.source
         let servicePort = service.targetPort(of: port)
         if mode == .standard, servicePort == nil { return nil }
         let target: (Workload) -> UInt16? = { workload in
@@ -20,10 +21,17 @@ extension MeshState {
             // The proxy in front of the application takes everything on one port and is told which one was meant.
             return mode == .waypoint && workload.applicationTunnel?.port != nil ? port : nil
         }
-        guard let endpoints = endpoints[service.key],
-            let workload = choose(endpoints, service, source: source, random: &random, where: { target($0) != nil }),
-            let port = target(workload)
-        else { return nil }
+        guard let endpoints = endpoints[service.key] else { return nil }
+        var chosen: Workload?
+        if !query.avoiding.isEmpty {
+            chosen = choose(endpoints, service, source: source, random: &random) {
+                !query.avoiding.contains($0.uid) && target($0) != nil
+            }
+        }
+        if chosen == nil {
+            chosen = choose(endpoints, service, source: source, random: &random) { target($0) != nil }
+        }
+        guard let workload = chosen, let port = target(workload) else { return nil }
         return Upstream(workload: workload, service: service, port: port)
     }
 

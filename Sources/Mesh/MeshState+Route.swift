@@ -5,6 +5,7 @@ struct RouteQuery {
     let source: Workload
     let destination: Endpoint
     let resolved: [String: [IPAddress]]
+    let avoiding: Set<String>
 }
 
 extension MeshState {
@@ -16,13 +17,15 @@ extension MeshState {
     ///   - destination: where it wanted to go.
     ///   - resolved: addresses of host names, for workloads that have nothing else. A name that is missing ends in
     ///     ``RouteError/Code/needsResolution``, an empty answer in ``RouteError/Code/noAddressResolved``.
+    ///   - avoiding: uids of workloads that are not to be chosen while another endpoint can be.
     ///   - random: draws among endpoints and waypoints.
     public func route(
         from source: Workload, sourceAddress: IPAddress, to destination: Endpoint,
-        resolved: [String: [IPAddress]] = [:], random: inout some RandomNumberGenerator
+        resolved: [String: [IPAddress]] = [:], avoiding: Set<String> = [], random: inout some RandomNumberGenerator
     ) throws(RouteError) -> Route {
         let destination = destination.canonical
-        let query = RouteQuery(source: source, destination: destination, resolved: resolved)
+        let query = RouteQuery(
+            source: source, destination: destination, resolved: resolved, avoiding: avoiding)
 
         // For the waypoint a workload's address goes before a service's; for the rest it is the other way round.
         var addressed: Service?
@@ -34,7 +37,7 @@ extension MeshState {
         }
 
         let found: Upstream
-        switch upstream(at: destination, network: source.network, for: source, mode: .standard, random: &random) {
+        switch upstream(at: destination, network: source.network, query, mode: .standard, random: &random) {
         case .workload(let upstream):
             found = upstream
         case .original:
@@ -144,12 +147,12 @@ extension MeshState {
         case .address(let address):
             let endpoint = Endpoint(address.address, reference.port)
             let found = upstream(
-                at: endpoint, network: address.network, for: query.source, mode: mode, random: &random)
+                at: endpoint, network: address.network, query, mode: mode, random: &random)
             guard case .workload(let upstream) = found else { return nil }
             return (upstream, address.address)
         case .hostname(let name):
             if let service = servicesByKey[name] {
-                return balance(service, port: reference.port, for: query.source, mode: mode, random: &random)
+                return balance(service, port: reference.port, query, mode: mode, random: &random)
                     .map { ($0, query.destination.address) }
             }
             return workload(hostname: name).map {
@@ -193,12 +196,12 @@ extension MeshState {
     }
 
     private func upstream(
-        at endpoint: Endpoint, network: String, for source: Workload, mode: ResolutionMode,
+        at endpoint: Endpoint, network: String, _ query: RouteQuery, mode: ResolutionMode,
         random: inout some RandomNumberGenerator
     ) -> Resolution {
-        if let service = service(at: endpoint.address, network: network, from: source.namespace) {
+        if let service = service(at: endpoint.address, network: network, from: query.source.namespace) {
             if service.isPassthrough { return .original }
-            let chosen = balance(service, port: endpoint.port, for: source, mode: mode, random: &random)
+            let chosen = balance(service, port: endpoint.port, query, mode: mode, random: &random)
             return chosen.map(Resolution.workload) ?? .none
         }
         guard let workload = workload(at: endpoint.address, network: network) else { return .none }

@@ -31,6 +31,9 @@ public struct MeshChange: Hashable, Sendable {
 
     public var isEmpty: Bool { workloads.isEmpty && services.isEmpty && policies.isEmpty }
 
+    /// Whether there is anything in it that a verdict could depend on.
+    public var canConcernAuthorization: Bool { !policies.isEmpty || !workloads.isEmpty }
+
     /// Whether the verdict on connections to this workload may be another one than before.
     ///
     /// Asked with the workload as it is now; a change of the workload itself counts too.

@@ -18,6 +18,10 @@ public struct TelemetryLabels: Hashable, Sendable {
         case networkPolicy = "NETWORK_POLICY"
         case identityError = "IDENTITY_ERROR"
         case certificateRevoked = "CERT_REVOKED"
+        /// Ours: the peer answered that it cannot reach the application.
+        case applicationUnreachable = "UNREACHABLE"
+        /// Ours: the workload has as many connections as it may, or they begin too fast.
+        case limited = "LIMIT"
     }
 
     /// One end of a connection.

@@ -7,6 +7,8 @@ final class ManagedPod {
     let namespace: SharedNamespace
     /// What the keeper last said; `nil` when it has not, or is away.
     var keeperState: KeeperPodStatus.State?
+    /// What its annotations and its end ask of ztunnel, as last read.
+    var settings = PodSettings.none
     /// When the pod stopped being served, for the grace that a restart of ztunnel gets.
     var unservedSince: ContinuousClock.Instant?
     /// The last reading of the kernel agreed with the plan, or was made to.

@@ -22,6 +22,7 @@ extension NodeAgent {
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
+        readSettings(of: pod, object)
         if pod.record.phase != .capturing {
             pod.turn(to: .capturing)
             pod.isProven = false
@@ -40,27 +41,39 @@ extension NodeAgent {
         watchForResolver(pod)
     }
 
-    /// Has the keeper make the pod's sockets, or tells it what has changed.
-    @discardableResult
-    func tellKeeper(_ pod: ManagedPod) async throws -> KeeperPodStatus {
+    /// Takes over what the object asks of ztunnel, and names what in it means nothing.
+    func readSettings(of pod: ManagedPod, _ object: Pod) {
+        let overrides = TrafficOverrides(object.metadata)
+        guard pod.settings != overrides.settings || pod.record.phase != .capturing else { return }
+        pod.settings = overrides.settings
+        for problem in overrides.invalid {
+            log.warning("an annotation is passed over", metadata: ["pod": "\(pod.name)", "annotation": "\(problem)"])
+        }
+    }
+
+    /// Has the keeper make the pod's sockets, or find them made, and tells it what else is to be known of the pod.
+    func tellKeeper(_ pod: ManagedPod) async throws {
         let record = pod.record
-        return try await keeper.add(
+        let settings = pod.settings
+        let status = try await keeper.add(
             KeeperPod(
                 uid: record.uid, name: record.podName, namespace: record.podNamespace,
                 serviceAccount: record.serviceAccount, dualStack: record.plan.families.contains(.v6),
                 dns: record.plan.capturesDNS, resolver: record.plan.capturesDNS ? pod.resolver : nil,
-                netnsInode: pod.namespace.id.inode), in: pod.namespace)
+                netnsInode: pod.namespace.id.inode, settings: settings), in: pod.namespace)
+        if pod.record.settings != settings {
+            pod.record.settings = settings
+            try await save(pod)
+        }
+        // ztunnel may have acknowledged the pod already: then the event with that news, sent after the reply, was here
+        // before it.
+        if pod.keeperState == nil { setKeeperState(pod, status.state) }
     }
 
     /// Sockets and rules, as the record says.
     func makeHold(_ pod: ManagedPod) async throws {
-        let record = pod.record
-        let namespace = pod.namespace
-        let status = try await tellKeeper(pod)
-        // ztunnel may have acknowledged the pod already: then the event with that news, sent after the reply, was here
-        // before it.
-        if pod.keeperState == nil { setKeeperState(pod, status.state) }
-        let backend = backend
+        try await tellKeeper(pod)
+        let (backend, record, namespace) = (backend, pod.record, pod.namespace)
         do {
             try await pool.run { try backend.apply(record.plan, in: namespace.value) }
         } catch {

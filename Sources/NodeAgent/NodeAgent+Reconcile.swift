@@ -34,6 +34,7 @@ extension NodeAgent {
                 // What an agent has proven holds until the kernel says otherwise; what it has reported stands.
                 pod.isProven = record.phase == .capturing
                 pod.reported = reportedState(of: record)
+                pod.settings = record.settings
                 pod.unservedSince = ContinuousClock.now
                 pods[record.containerID] = pod
                 claims[namespace.id] = record.containerID
@@ -70,12 +71,16 @@ extension NodeAgent {
         guard let object = object(of: pod.record) else { return false }
         switch (decide(object), pod.record.phase) {
         case (.enrol, .capturing):
-            let overrides = CaptureOverrides(object.metadata.annotations)
-            return pod.record.plan.capturesInbound == overrides.bypassesInbound
-                || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
+            return hasOtherCapture(pod, object) || pod.record.settings != TrafficOverrides(object.metadata).settings
         case (.enrol, _), (.stayOut, .capturing): return true
         case (.stayOut, _): return false
         }
+    }
+
+    private func hasOtherCapture(_ pod: ManagedPod, _ object: Pod) -> Bool {
+        let overrides = CaptureOverrides(object.metadata.annotations)
+        return pod.record.plan.capturesInbound == overrides.bypassesInbound
+            || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.
@@ -125,12 +130,15 @@ extension NodeAgent {
         case (.enrol, .attached), (.enrol, .leaving):
             try await enrol(pod, object)
         case (.enrol, .capturing):
-            if isOutOfPlace(pod) { return try await enrol(pod, object) }
+            if hasOtherCapture(pod, object) { return try await enrol(pod, object) }
+            readSettings(of: pod, object)
+            var isNews = pod.settings != pod.record.settings
             // After a start of the agent nothing is known of it.
             if pod.record.plan.capturesDNS, pod.resolver == nil {
                 pod.resolver = await expectedResolver(of: object)
-                try await tellKeeper(pod)
+                isNews = true
             }
+            if isNews { try await tellKeeper(pod) }
             try await prove(pod)
             watchForResolver(pod)
         case (.stayOut(let reason), .capturing):

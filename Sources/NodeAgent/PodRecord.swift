@@ -1,5 +1,6 @@
 import Addressing
 import CNI
+import Handover
 import LinuxNetwork
 import Redirection
 
@@ -32,6 +33,8 @@ struct PodRecord: Hashable, Sendable {
     var addresses: [String]
     var phase = Phase.attached
     var plan = RedirectionPlan()
+    /// What the keeper was last told of the pod beside its sockets.
+    var settings = PodSettings.none
 
     /// The specification's form of a container ID, which is also safe as the name of a file.
     static func isContainerID(_ text: String) -> Bool {
@@ -72,6 +75,9 @@ extension PodRecord {
                 .init("families", .array(families.map { .number(JSONNumber($0)) })),
                 .init("capturesInbound", .bool(plan.capturesInbound)),
                 .init("capturesDNS", .bool(plan.capturesDNS)),
+                .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
+                .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
+                .init("terminating", .bool(settings.isTerminating)),
             ]))
     }
 
@@ -86,6 +92,21 @@ extension PodRecord {
         func list(_ name: String) -> [JSONValue]? {
             if case .array(let values) = object[name] { values } else { nil }
         }
+        // Absent in records of earlier versions; what is there must be one.
+        func count(_ name: String) -> UInt32? {
+            switch object[name] {
+            case nil: 0
+            case .number(let value): value.integer.flatMap { UInt32(exactly: $0) }
+            default: nil
+            }
+        }
+        func flag(_ name: String) -> Bool? {
+            switch object[name] {
+            case nil: false
+            case .bool(let value): value
+            default: nil
+            }
+        }
         func strings(_ name: String) -> [String]? {
             list(name)?.compactMap { if case .string(let value) = $0 { value } else { nil } }
         }
@@ -96,7 +117,9 @@ extension PodRecord {
             let objectUID = text("objectUID"), let podName = text("pod"), let podNamespace = text("namespace"),
             let serviceAccount = text("serviceAccount"), let addresses = strings("addresses"),
             let phase = text("phase").flatMap(Phase.init(rawValue:)), let numbers = list("families"),
-            case .bool(let capturesInbound) = object["capturesInbound"]
+            case .bool(let capturesInbound) = object["capturesInbound"],
+            let limit = count("connectionLimit"), let rate = count("connectionRate"),
+            let isTerminating = flag("terminating")
         else { return nil }
         // Absent in records of an agent that did not capture it.
         let capturesDNS: Bool
@@ -116,6 +139,7 @@ extension PodRecord {
             namespaceID: NamespaceID(device: device, inode: inode), uid: uid, objectUID: objectUID,
             podName: podName, podNamespace: podNamespace, serviceAccount: serviceAccount, addresses: addresses,
             phase: phase,
-            plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS))
+            plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS),
+            settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

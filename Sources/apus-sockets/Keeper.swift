@@ -95,7 +95,10 @@ final class Keeper: TimerHandler {
             "a pod's sockets are made",
             ["uid": pod.uid, "pod": "\(description.namespace)/\(description.name)", "namespace": namespace.value.id])
         let status = report(pod, asEvent: false)
-        for ztunnel in [active, successor] { ztunnel?.add(pod.uid) }
+        for ztunnel in [active, successor] {
+            ztunnel?.add(pod.uid)
+            if description.settings != .none { ztunnel?.update(pod.uid) }
+        }
         return status
     }
 
@@ -113,6 +116,9 @@ final class Keeper: TimerHandler {
             for ztunnel in [active, successor] { ztunnel?.add(pod.uid) }
         } else if old.resolver != description.resolver {
             for ztunnel in [active, successor] { ztunnel?.configure(pod.uid) }
+        }
+        if old.settings != description.settings {
+            for ztunnel in [active, successor, retired] { ztunnel?.update(pod.uid) }
         }
         return report(pod, asEvent: false)
     }
@@ -171,7 +177,8 @@ final class Keeper: TimerHandler {
             if plain { for pod in pods.values { pod.stopListening() } }
         }
         unknown.removeAll { $0 === connection }
-        connection.begin(with: pods.keys.sorted(), plain: plain, as: role)
+        let updated = Set(pods.values.filter { $0.description.settings != .none }.map(\.uid))
+        connection.begin(with: pods.keys.sorted(), updated: updated, handover: hello.handover, as: role)
         log.info(
             "a ztunnel is here", ["pid": connection.peer.pid, "role": role, "handover": !plain, "pods": pods.count])
     }
@@ -207,6 +214,8 @@ final class Keeper: TimerHandler {
             if connection === active, let pod = pods[uid] { report(pod) }
         case .configure(let uid):
             if !error.isEmpty { log.warn("ztunnel refuses a pod's name servers", ["uid": uid, "error": error]) }
+        case .update(let uid):
+            if !error.isEmpty { log.warn("ztunnel refuses a pod's settings", ["uid": uid, "error": error]) }
         case .delete(let uid):
             if !error.isEmpty { log.warn("ztunnel could not let go of a pod", ["uid": uid, "error": error]) }
             removals[uid]?.done(connection)

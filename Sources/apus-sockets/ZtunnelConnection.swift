@@ -24,6 +24,8 @@ final class ZtunnelConnection: Connection {
     }
     /// Does not know the hand-over: gets the namespace and makes its own sockets.
     private(set) var isPlain = false
+    /// Takes what is to be known of pods beside their sockets.
+    private(set) var takesUpdates = false
 
     override var packetLimit: (bytes: Int, descriptors: Int) { (ZDSResponse.maximumLength, 0) }
 
@@ -35,10 +37,11 @@ final class ZtunnelConnection: Connection {
 
     func standing(of uid: String) -> ZDSServerSession.Standing? { session.standing[uid] }
 
-    func begin(with pods: some Sequence<String>, plain: Bool, as role: Role) {
-        isPlain = plain
+    func begin(with pods: some Sequence<String>, updated: Set<String>, handover: UInt32, as role: Role) {
+        isPlain = handover == 0
+        takesUpdates = handover >= ZDSHello.updatesSince
         self.role = role
-        session = ZDSServerSession(pods: pods)
+        session = ZDSServerSession(pods: pods, updated: takesUpdates ? updated : [])
     }
 
     func add(_ uid: String) {
@@ -50,6 +53,12 @@ final class ZtunnelConnection: Connection {
     func configure(_ uid: String) {
         guard !isPlain else { return }
         session.configure(uid)
+        pump()
+    }
+
+    func update(_ uid: String) {
+        guard takesUpdates else { return }
+        session.update(uid)
         pump()
     }
 
@@ -113,6 +122,13 @@ final class ZtunnelConnection: Connection {
                 return false
             }
             try send(request.encoded())
+        case .update(let uid):
+            // Gone meanwhile: its deletion is in the queue.
+            guard let settings = keeper.pods[uid]?.description.settings else {
+                _ = session.answered(error: "")
+                return false
+            }
+            try send(ZDSRequest.update(uid: uid, settings).encoded())
         case .add(let uid):
             do {
                 let (request, descriptors) = try keeper.addition(of: uid, plain: isPlain)

@@ -111,6 +111,10 @@ public struct ZtunnelConfiguration: Sendable {
     public var connectTimeout: Duration = .seconds(10)
     /// `APUS_RESPONSE_TIMEOUT`: waiting for the peer's answer to CONNECT, which includes its connect to the app.
     public var responseTimeout: Duration = .seconds(15)
+    /// `APUS_CERTIFICATE_TIMEOUT`: waiting for the certificate of a local pod.
+    public var certificateTimeout: Duration = .seconds(15)
+    /// `APUS_IDLE_TIMEOUT`: a connection on which nothing moves is closed after it; `nil` for never.
+    public var idleTimeout: Duration?
     /// `APUS_WORKLOAD_TIMEOUT`: waiting for the control plane to tell about a local pod.
     public var workloadTimeout: Duration = .seconds(5)
     /// `CONNECTION_TERMINATION_DEADLINE`, else `TERMINATION_GRACE_PERIOD_SECONDS` less a margin: how long open

@@ -144,6 +144,15 @@ extension ZtunnelConfiguration {
         flag("ENABLE_RESPONSE_BAGGAGE", \.responseBaggage, "baggage in answers, and belief in baggage of requests"),
         duration("APUS_CONNECT_TIMEOUT", \.connectTimeout, "for a socket of the pod and the peer's SYN-ACK"),
         duration("APUS_RESPONSE_TIMEOUT", \.responseTimeout, "for the peer's answer to CONNECT"),
+        duration("APUS_CERTIFICATE_TIMEOUT", \.certificateTimeout, "for the certificate of a local pod"),
+        Variable(
+            "APUS_IDLE_TIMEOUT", default: "-", "a connection on which nothing moves is closed after it; not set: never",
+            expected: durationText
+        ) { configuration, value in
+            guard let duration = readDuration(value) else { return false }
+            configuration.idleTimeout = duration
+            return true
+        },
         duration("APUS_WORKLOAD_TIMEOUT", \.workloadTimeout, "for the control plane to tell about a local pod"),
         Variable(
             "TERMINATION_GRACE_PERIOD_SECONDS", default: "-",

@@ -6,7 +6,7 @@ import Observability
 
 /// A connection from outside the mesh to the pod, captured on its way in: policy is asked, then the application gets it,
 /// from the client's own address.
-final class InboundPlaintextConnection: PodConnection {
+final class InboundPlaintextConnection: InboundConnection {
     private enum Stage {
         case starting
         case dialing(Dial)
@@ -21,6 +21,8 @@ final class InboundPlaintextConnection: PodConnection {
     private let startedAt: UInt64
     private var stage = Stage.starting
     private var report: ConnectionReport?
+    /// Counted by the pod's limiter.
+    private var isCounted = false
     /// What policy was asked, to be asked again when it changes.
     private var question: AuthorizationRequest?
 
@@ -67,9 +69,16 @@ final class InboundPlaintextConnection: PodConnection {
         if let denial = state.authorize(question, for: workload).denial {
             return end(ConnectionReport.Failure(text: denial, flag: .denied))
         }
-        // A connection to oneself keeps its natural source: two sockets of one address pair cannot tell each other.
-        let spoofed = clientAddress.address == destination.address ? nil : clientAddress.address
+        do throws(ConnectionLimiter.Refusal) {
+            try proxy.limiter.take(at: proxy.loop.now)
+            isCounted = true
+        } catch {
+            proxy.countLimited(workload, error)
+            return end(ConnectionReport.Failure(text: error.description, flag: .limited))
+        }
+        let spoofed = proxy.spoofed(clientAddress.address, to: destination.address)
         let dial = Dial(loop: proxy.loop, to: destination, from: spoofed) { [weak self] in self?.dialed($0) }
+        dial.mayGoUnbound = proxy.configuration.keepsOriginalSource == nil
         stage = .dialing(dial)
         dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
     }
@@ -81,25 +90,19 @@ final class InboundPlaintextConnection: PodConnection {
             end(ConnectionReport.Failure(text: failure.description, flag: .connectFailure))
         case .success(let socket):
             guard let client = client.take() else { return over() }
-            let relay = PlainRelay(loop: proxy.loop) { forward, count in
-                if forward { report.requestBytes(count) } else { report.responseBytes(count) }
-            } completion: { [weak self] outcome in
-                self?.end(
-                    outcome.error.map { ConnectionReport.Failure(text: $0.description, flag: .none) })
-            }
-            stage = .relaying(relay)
-            relay.start(client, socket.take())
+            stage = .relaying(
+                proxy.relay(client, socket, report) { [weak self] in self?.end($0) })
         }
     }
 
     // MARK: Changes and the end
 
-    func meshChanged(_ change: MeshChange, _ state: MeshState) {
-        guard let question, let workload = proxy.localWorkload(in: state),
-            change.concernsAuthorization(of: workload), !state.authorize(question, for: workload).isAllowed
-        else { return }
+    func recheck(_ workload: Workload, _ state: MeshState) {
+        guard let question, !state.authorize(question, for: workload).isAllowed else { return }
         abort(.policyChange)
     }
+
+    func drain() {}
 
     func abort(_ reason: AbortReason) {
         let failure = ConnectionReport.Failure(text: reason.text, flag: reason.flag)
@@ -112,6 +115,10 @@ final class InboundPlaintextConnection: PodConnection {
         case .starting, .over: break
         }
         end(failure)
+    }
+
+    func closeIfIdle(for limit: UInt64, at now: UInt64) {
+        if report?.isIdle(for: limit, at: now) == true { abort(.idle) }
     }
 
     private func deny(_ reason: String, _ text: String) {
@@ -127,6 +134,8 @@ final class InboundPlaintextConnection: PodConnection {
     private func over() {
         stage = .over
         report = nil
+        if isCounted { proxy.limiter.give() }
+        isCounted = false
         if let client = client.take() { Sockets.resetOnClose(client.raw) }
         proxy.ended(self)
     }

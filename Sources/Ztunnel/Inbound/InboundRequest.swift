@@ -23,6 +23,8 @@ final class InboundRequest: HBONEStreamDelegate {
     private var dial: Dial?
     private var isAccepted = false
     private var isOver = false
+    /// Counted by the pod's limiter.
+    private var isCounted = false
 
     init(
         _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
@@ -46,7 +48,8 @@ final class InboundRequest: HBONEStreamDelegate {
             return refuse(InboundRejection(.unknownLocalWorkload, proxy.unknownWorkloadText))
         }
         switch state.inboundTarget(
-            authority: request.authority, localWorkload: workload, localAddress: local.address)
+            authority: request.authority, localWorkload: workload, localAddress: local.address,
+            localhostTunnel: proxy.configuration.localhostApplicationTunnel)
         {
         case .failure(let rejection): refuse(rejection)
         case .success(let target): take(to: target, workload, state)
@@ -55,8 +58,8 @@ final class InboundRequest: HBONEStreamDelegate {
 
     private func take(to target: InboundTarget, _ workload: Workload, _ state: MeshState) {
         let source = Party(
-            workload: state.workload(at: peer.address), principal: identity,
-            baggage: request.baggage.map(Baggage.init(headerValue:)))
+            workload: isFromOtherNetwork ? nil : state.workload(at: peer.address), principal: identity,
+            baggage: proxy.configuration.responseBaggage ? request.baggage.map(Baggage.init(headerValue:)) : nil)
         let own = Party(workload: workload, principal: workload.identity)
         let service =
             target.service
@@ -78,23 +81,43 @@ final class InboundRequest: HBONEStreamDelegate {
         if let denial = state.authorize(question, for: workload).denial {
             return refuse(InboundRejection(.deniedByPolicy, denial))
         }
-        guard target.proxyProtocolDestination == nil else {
-            return refuse(
-                InboundRejection(.unresolvable, "the pod wants the PROXY protocol, which is not served yet"))
+        do throws(ConnectionLimiter.Refusal) {
+            try proxy.limiter.take(at: proxy.loop.now)
+            isCounted = true
+        } catch {
+            proxy.countLimited(workload, error)
+            return refuse(InboundRejection(.overLimit, error.description))
         }
-        let spoofed = target.keepsSourceAddress && peer.address != target.dial.address ? peer.address : nil
-        let dial = Dial(loop: proxy.loop, to: target.dial, from: spoofed) { [weak self] in self?.dialed($0, workload) }
+        let header = target.proxyProtocolDestination.map {
+            ProxyHeader(source: peer, destination: $0, clientIdentity: identity).encoded
+        }
+        let spoofed = target.keepsSourceAddress ? proxy.spoofed(peer.address, to: target.dial.address) : nil
+        let dial = Dial(loop: proxy.loop, to: target.dial, from: spoofed) { [weak self] in
+            self?.dialed($0, header, workload)
+        }
+        dial.mayGoUnbound = proxy.configuration.keepsOriginalSource == nil
         self.dial = dial
         dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
     }
 
-    private func dialed(_ result: Result<DialedSocket, Dial.Failure>, _ workload: Workload) {
+    /// The peer's address says nothing then: it is that of a gateway.
+    private var isFromOtherNetwork: Bool {
+        guard let network = request.header("x-forwarded-network") else { return false }
+        return network.lowercased() != proxy.services.store.snapshot().settings.network.lowercased()
+    }
+
+    /// - Parameter header: What the application is told first of the connection, where it wants to be.
+    private func dialed(_ result: Result<DialedSocket, Dial.Failure>, _ header: [UInt8]?, _ workload: Workload) {
         dial = nil
         guard !isOver else { return }
         switch result {
         case .failure(let failure): refuse(InboundRejection(.connectFailed, failure.description))
         case .success(let socket):
-            let headers = [HeaderField("baggage", Baggage(workload).headerValue)]
+            if let header, !socket.send(header) {
+                return refuse(InboundRejection(.connectFailed, "the application does not take the PROXY header"))
+            }
+            let headers =
+                proxy.configuration.responseBaggage ? [HeaderField("baggage", Baggage(workload).headerValue)] : []
             guard stream.accept(headers: headers, delegate: self) else {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
@@ -115,12 +138,20 @@ final class InboundRequest: HBONEStreamDelegate {
         abort(.policyChange)
     }
 
+    func closeIfIdle(for limit: UInt64, at now: UInt64) {
+        if report?.isIdle(for: limit, at: now) == true { abort(.idle) }
+    }
+
     func abort(_ reason: AbortReason) {
         guard !isOver else { return }
         report?.finish(ConnectionReport.Failure(text: reason.text, flag: reason.flag))
         dial?.cancel()
         stream.delegate = nil
-        if isAccepted { stream.abort(reason.error) } else { stream.reject(status: 503) }
+        if isAccepted {
+            stream.abort(reason.error)
+        } else {
+            stream.reject(status: reason == .policyChange ? 401 : 503)
+        }
         end(nil)
     }
 
@@ -132,14 +163,19 @@ final class InboundRequest: HBONEStreamDelegate {
             proxy.denyEarly(
                 .inbound, from: peer, to: local, reason: rejection.code.rawValue, rejection.message)
         }
-        end(
-            ConnectionReport.Failure(
-                text: rejection.message, flag: rejection.code == .deniedByPolicy ? .denied : .connectFailure))
+        let flag: TelemetryLabels.ResponseFlag =
+            switch rejection.code {
+            case .deniedByPolicy: .denied
+            case .overLimit: .limited
+            default: .connectFailure
+            }
+        end(ConnectionReport.Failure(text: rejection.message, flag: flag))
     }
 
     private func end(_ failure: ConnectionReport.Failure?) {
         guard !isOver else { return }
         isOver = true
+        if isCounted { proxy.limiter.give() }
         report?.finish(failure)
         report = nil
         onEnd(self)

@@ -5,7 +5,7 @@ import Mesh
 import Observability
 
 /// A tunnel that a peer opens to the pod: TLS with the pod's certificate, then requests, each a connection of its own.
-final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
+final class InboundTunnel: InboundConnection, HBONEConnectionDelegate {
     private unowned let proxy: PodProxy
     private var descriptor: FileDescriptor?
     private let peer: Endpoint?
@@ -14,6 +14,8 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
     private var requests: [ObjectIdentifier: InboundRequest] = [:]
     private var isOver = false
     private var halfOpen: HalfOpenTunnels<InboundTunnel>.Ticket?
+    private var isDraining = false
+    private var isEstablished = false
 
     init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         self.proxy = proxy
@@ -47,7 +49,7 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
             connection = try HBONEConnection.serve(
                 descriptor, on: proxy.loop, context: pair.server, settings: proxy.configuration.serverSettings,
                 delegate: self)
-            if proxy.isDraining { connection?.drain() }
+            if proxy.isDraining { drain() }
         } catch {
             deny("system", "\(error)")
         }
@@ -72,6 +74,8 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
 
     func connectionEstablished(_ connection: HBONEConnection) -> Bool {
         leaveHalfOpen()
+        isEstablished = true
+        if isDraining { connection.drain() }
         return true
     }
 
@@ -102,7 +106,11 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
 
     // MARK: The end
 
-    func drain() { connection?.drain() }
+    /// A handshake that is under way is not cut off: the peer hears that it should go elsewhere as soon as it can.
+    func drain() {
+        isDraining = true
+        if isEstablished { connection?.drain() }
+    }
 
     func abort(_ reason: AbortReason) {
         guard !isOver else { return }
@@ -112,11 +120,13 @@ final class InboundTunnel: PodConnection, HBONEConnectionDelegate {
         over()
     }
 
-    func meshChanged(_ change: MeshChange, _ state: MeshState) {
-        guard !requests.isEmpty, let workload = proxy.localWorkload(in: state),
-            change.concernsAuthorization(of: workload)
-        else { return }
+    func recheck(_ workload: Workload, _ state: MeshState) {
         for request in Array(requests.values) { request.recheck(workload, state) }
+    }
+
+    /// A tunnel without requests has a limit of its own.
+    func closeIfIdle(for limit: UInt64, at now: UInt64) {
+        for request in Array(requests.values) { request.closeIfIdle(for: limit, at: now) }
     }
 
     private func deny(_ reason: String, _ text: String) {

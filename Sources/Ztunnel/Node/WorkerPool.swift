@@ -8,6 +8,7 @@ import Synchronization
 final class WorkerPool: ServedPods {
     private let threads: [EventLoopThread<Worker>]
     private let gauges: PodGauges
+    private let limiters: ConnectionLimiters
     private let served = Mutex<Set<String>>([])
     private let onKeeper: @Sendable (Bool) -> Void
 
@@ -25,6 +26,7 @@ final class WorkerPool: ServedPods {
             throw error
         }
         threads = started
+        limiters = services.limiters
         self.gauges = gauges
         self.onKeeper = onKeeper
     }
@@ -59,8 +61,14 @@ final class WorkerPool: ServedPods {
         gauges.set(served: count)
     }
 
+    func update(uid: String, _ settings: PodSettings) {
+        limiters.of(uid).set(connections: settings.connectionLimit, perSecond: settings.connectionRate)
+        if settings.isTerminating { for thread in threads { thread.submit { $0.windDown(uid: uid) } } }
+    }
+
     func stop(uid: String) {
         for thread in threads { thread.submit { $0.stop(uid: uid) } }
+        limiters.forget(uid)
         let (was, count) = served.withLock { ($0.remove(uid) != nil, $0.count) }
         if was { gauges.stopped() }
         gauges.set(served: count)

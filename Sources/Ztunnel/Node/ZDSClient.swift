@@ -11,6 +11,8 @@ protocol ServedPods: Sendable {
     func stop(uid: String)
     /// Whom a served pod's DNS is forwarded to.
     func configure(uid: String, resolver: PodResolver)
+    /// What is to be known of a pod beside its sockets, as a whole.
+    func update(uid: String, _ settings: PodSettings)
     func stopAll(except named: Set<String>)
     /// The first snapshot of a connection is complete (true), or the connection is gone (false).
     func keeperConnected(_ connected: Bool)
@@ -107,6 +109,7 @@ final class ZDSClient: Sendable {
             case .delete(let uid): try session.delete(uid)
             case .snapshotSent: try session.snapshotSent()
             case .configure(let uid, _): try session.configure(uid)
+            case .update(let uid, _): try session.update(uid)
             }
         switch step {
         case .serve:
@@ -114,6 +117,8 @@ final class ZDSClient: Sendable {
             guard let info else { throw HandedPodError("pod \(uid): no workload information") }
             try pods.serve(HandedPod(uid: uid, info: info, kinds: kinds, packet: &packet))
         case .stop(let uid): pods.stop(uid: uid)
+        case .update(let uid):
+            if case .update(_, let settings) = request { pods.update(uid: uid, settings) }
         case .reconcile(let named):
             pods.stopAll(except: named)
             pods.keeperConnected(true)

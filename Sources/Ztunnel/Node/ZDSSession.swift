@@ -4,6 +4,7 @@ struct ZDSSession {
     enum Step: Equatable {
         case serve(uid: String)
         case stop(uid: String)
+        case update(uid: String)
         /// Stop every pod that is not among these.
         case reconcile(named: Set<String>)
         case configure(uid: String)
@@ -54,6 +55,11 @@ struct ZDSSession {
     func configure(_ uid: String) throws(Breach) -> Step {
         guard !uid.isEmpty else { throw .noName }
         return .configure(uid: uid)
+    }
+
+    func update(_ uid: String) throws(Breach) -> Step {
+        guard !uid.isEmpty else { throw .noName }
+        return .update(uid: uid)
     }
 
     mutating func snapshotSent() throws(Breach) -> Step {

@@ -18,6 +18,9 @@ struct TunnelKey: Hashable {
 final class TunnelPool {
     private unowned let proxy: PodProxy
     private var tunnels: [TunnelKey: [Tunnel]] = [:]
+    /// Streams at once of peers that take fewer than we would open, so that the next tunnel is not filled beyond it.
+    private var limits: [TunnelKey: Int] = [:]
+    private static let rememberedLimits = 256
     private var isClosed = false
 
     init(_ proxy: PodProxy) { self.proxy = proxy }
@@ -28,19 +31,36 @@ final class TunnelPool {
         guard !isClosed else {
             return request.fail(TunnelFailure(text: "the pod is going away", flag: .connectFailure))
         }
-        let tunnel = Tunnel(proxy, key) { [weak self] in self?.remove($0) }
+        let tunnel = Tunnel(proxy, self, key)
         tunnels[key, default: []].append(tunnel)
         tunnel.carry(request)
         tunnel.start()
     }
 
-    private func remove(_ tunnel: Tunnel) {
+    /// How many connections may share a tunnel.
+    fileprivate func limit(_ key: TunnelKey) -> Int {
+        limits.isEmpty
+            ? proxy.configuration.streamsPerTunnel
+            : min(proxy.configuration.streamsPerTunnel, limits[key] ?? .max)
+    }
+
+    fileprivate func learned(_ limit: Int, of key: TunnelKey) {
+        guard limit < proxy.configuration.streamsPerTunnel else {
+            limits[key] = nil
+            return
+        }
+        if limits.count >= Self.rememberedLimits { limits = [:] }
+        // A peer that takes none at all is asked all the same, and refuses for itself.
+        limits[key] = max(limit, 1)
+    }
+
+    fileprivate func remove(_ tunnel: Tunnel) {
         tunnels[tunnel.key]?.removeAll { $0 === tunnel }
         if tunnels[tunnel.key]?.isEmpty == true { tunnels[tunnel.key] = nil }
     }
 
-    /// Streams finish; the peers are told that no new ones come.
-    func drain() { for tunnel in tunnels.values.joined() { tunnel.drain() } }
+    /// Streams finish; the peers are told that no new ones come. What is asked for from now on gets tunnels of its own.
+    func drain() { for tunnel in Array(tunnels.values.joined()) { tunnel.drain() } }
 
     func close() {
         isClosed = true
@@ -59,26 +79,29 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
 
     let key: TunnelKey
     private unowned let proxy: PodProxy
-    private let onEnd: (Tunnel) -> Void
+    private weak var pool: TunnelPool?
     private var state = State.preparing
     private var waiting: [TunnelRequest] = []
     private var streams = 0
+    /// Requests that went out before the peer said how many it takes at once.
+    private var early: [TunnelRequest] = []
+    private var knowsLimit = false
     private var context: TLSContext?
     /// While preparing: the limit for it. While open without streams: the idle limit.
     private var timer: TimerID?
 
-    init(_ proxy: PodProxy, _ key: TunnelKey, onEnd: @escaping (Tunnel) -> Void) {
+    init(_ proxy: PodProxy, _ pool: TunnelPool, _ key: TunnelKey) {
         self.proxy = proxy
         self.key = key
-        self.onEnd = onEnd
+        self.pool = pool
     }
 
     /// Whether one more stream fits.
     var hasRoom: Bool {
-        let limit = proxy.configuration.streamsPerTunnel
+        let limit = pool?.limit(key) ?? 0
         return switch state {
         case .preparing: waiting.count < limit
-        case .open(let connection): streams < limit && connection.canOpen
+        case .open(let connection): streams < limit && streams < connection.streamLimit && connection.canOpen
         case .over: false
         }
     }
@@ -99,6 +122,7 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
             request.tunnel = self
             streams += 1
             cancelTimer()
+            if !knowsLimit { early.append(request) }
             request.opened(stream)
         } catch {
             request.fail(TunnelFailure(error))
@@ -189,6 +213,24 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
         timer = proxy.loop.schedule(after: proxy.configuration.tunnelIdleTimeout, self)
     }
 
+    /// The peer's SETTINGS came. What is more than it takes at once would wait for others to end, perhaps for ever: it
+    /// goes through another tunnel.
+    func connectionCapacityChanged(_ connection: HBONEConnection) {
+        guard !knowsLimit, connection.knowsPeerSettings else { return }
+        knowsLimit = true
+        pool?.learned(connection.streamLimit, of: key)
+        let requests = early
+        early = []
+        for request in requests where request.withdraw() {
+            streams -= 1
+            if let pool {
+                pool.open(request, through: key)
+            } else {
+                request.fail(TunnelFailure(text: "the pod is going away", flag: .none))
+            }
+        }
+    }
+
     func connectionClosed(_ connection: HBONEConnection, error: HBONEError?) { end() }
 
     func drain() {
@@ -204,7 +246,8 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
         guard !isOver else { return }
         cancelTimer()
         state = .over
-        onEnd(self)
+        early = []
+        pool?.remove(self)
     }
 
     private var isOver: Bool { if case .over = state { true } else { false } }
@@ -220,6 +263,7 @@ extension ZtunnelConfiguration {
         settings.connectionWindow = connectionWindow
         settings.maximumFrameSize = frameSize
         settings.connectTimeout = connectTimeout
+        if streamsPerTunnel > settings.maximumStreams { settings.maximumStreams = streamsPerTunnel }
         return settings
     }
 }

@@ -3,39 +3,11 @@ import Mesh
 
 /// Who asked for a tunnel.
 protocol TunnelRequestDelegate: AnyObject {
-    /// A stream carries the request; the answer comes later.
+    /// A stream carries the request; the answer comes later. Called again when the request moves to another tunnel.
     func tunnelRequest(_ request: TunnelRequest, opened stream: HBONEStream)
     func tunnelRequest(_ request: TunnelRequest, answered reply: ConnectReply)
     /// Called exactly once, last, unless it was cancelled.
     func tunnelRequest(_ request: TunnelRequest, ended failure: TunnelFailure?)
-}
-
-/// Why a tunnel did not come about or broke, as the access log and the metrics tell it.
-struct TunnelFailure: Error {
-    let text: String
-    let flag: TelemetryLabels.ResponseFlag
-    /// The tunnel went away under the request, which another tunnel may well carry.
-    var mayRetry = false
-}
-
-extension TunnelFailure {
-    init(_ error: HBONEError) {
-        let flag: TelemetryLabels.ResponseFlag =
-            switch error.code {
-            case .tls, .handshakeTimedOut: .tlsFailure
-            case .settingsTimedOut, .protocolError: .http2HandshakeFailure
-            case .connectFailed, .connectTimedOut, .connectionLost, .goingAway, .refusedByPeer, .replyTimedOut,
-                .peerUnresponsive, .tooManyRequests:
-                .connectFailure
-            default: .none
-            }
-        let mayRetry =
-            switch error.code {
-            case .connectionLost, .goingAway, .refusedByPeer: true
-            default: false
-            }
-        self.init(text: "\(error)", flag: flag, mayRetry: mayRetry)
-    }
 }
 
 /// One CONNECT on its way through the pool to a stream.
@@ -46,6 +18,7 @@ final class TunnelRequest: HBONEStreamDelegate {
     private weak var delegate: (any TunnelRequestDelegate)?
     /// The pool's tunnel that counts the stream.
     weak var tunnel: Tunnel?
+    private weak var stream: HBONEStream?
     private(set) var isOver = false
 
     /// - Parameter early: The asker's, and open until it hears of an answer or the end.
@@ -55,7 +28,10 @@ final class TunnelRequest: HBONEStreamDelegate {
         self.delegate = delegate
     }
 
-    func opened(_ stream: HBONEStream) { delegate?.tunnelRequest(self, opened: stream) }
+    func opened(_ stream: HBONEStream) {
+        self.stream = stream
+        delegate?.tunnelRequest(self, opened: stream)
+    }
 
     func fail(_ failure: TunnelFailure) { end(failure) }
 
@@ -65,13 +41,23 @@ final class TunnelRequest: HBONEStreamDelegate {
         isOver = true
     }
 
+    /// Takes the request back from a tunnel on which it has to wait.
+    /// - Returns: Whether it is free now; not when it was sent or is over.
+    func withdraw() -> Bool {
+        guard !isOver, let stream, stream.id == 0, !stream.isEnded else { return false }
+        self.stream = nil
+        stream.delegate = nil
+        stream.abort(HBONEError(.closedLocally, "the request goes through another tunnel"))
+        return true
+    }
+
     func stream(_ stream: HBONEStream, received reply: ConnectReply) {
         delegate?.tunnelRequest(self, answered: reply)
     }
 
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
         tunnel?.streamEnded()
-        self.end(end.error.map(TunnelFailure.init))
+        self.end(end.error.map { TunnelFailure($0, mayBeDelivered: stream.hasSentEarly) })
     }
 
     private func end(_ failure: TunnelFailure?) {

@@ -30,6 +30,8 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     private var completion: Completion?
     private var startedAt: UInt64
     private var stock: SocketStock?
+    /// Connects from the pod's own address where the other cannot be had.
+    var mayGoUnbound = false
     private var attempts = 0
     /// A socket whose port is in use to the destination is of no use any more; so many are given up for one connection.
     private static let attemptLimit = 3
@@ -79,7 +81,7 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         }
         let fd = socket.takeDescriptor().release()
         do {
-            if let source { try bind(fd, to: source, dualStack: dualStack) }
+            if let source { try bind(fd, as: source, dualStack: dualStack) }
             let connected = try Sockets.connect(fd, to: destination, dualStack: dualStack)
             // Towards an app in the same namespace the handshake is over by now; asking costs less than being told.
             if connected || Self.isWritable(fd) { return settle(fd, nil) }
@@ -92,6 +94,15 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
                 return takeSocket(from: stock)
             }
             finish(.failure(Self.failure(error, destination)))
+        }
+    }
+
+    private func bind(_ fd: CInt, as source: IPAddress, dualStack: Bool) throws(SystemError) {
+        do throws(SystemError) {
+            try bind(fd, to: source, dualStack: dualStack)
+        } catch {
+            // The socket is not transparent, or the address is of a family that it has not.
+            guard mayGoUnbound, [EADDRNOTAVAIL, EACCES, EPERM, EINVAL].contains(error.code) else { throw error }
         }
     }
 
@@ -180,6 +191,12 @@ final class DialedSocket {
     deinit { if fd >= 0 { _ = Glibc.close(fd) } }
 
     var raw: CInt { fd }
+
+    /// Sends a few bytes that a new connection has room for.
+    /// - Returns: Whether all of them went.
+    func send(_ bytes: [UInt8]) -> Bool {
+        Glibc.send(fd, bytes, bytes.count, CInt(MSG_NOSIGNAL)) == bytes.count
+    }
 
     func take() -> FileDescriptor {
         defer { fd = -1 }

@@ -8,19 +8,29 @@ import Observability
 protocol PodConnection: AnyObject {
     /// Ends it now. It reports itself over before this returns or soon after.
     func abort(_ reason: AbortReason)
-    /// The mesh changed in a way that may concern the pod.
-    func meshChanged(_ change: MeshChange, _ state: MeshState)
+    /// Ends what nothing has moved on for so long, in nanoseconds.
+    func closeIfIdle(for limit: UInt64, at now: UInt64)
     var listing: PodProxy.Listing.Entry? { get }
+}
+
+/// A connection into a pod: what policy decides about, again whenever it changes.
+protocol InboundConnection: PodConnection {
+    /// Policy for the pod has changed, or the pod has.
+    func recheck(_ workload: Workload, _ state: MeshState)
+    /// Takes no more requests; those it has run on.
+    func drain()
 }
 
 enum AbortReason {
     case podGone
     case policyChange
+    case idle
 
     var text: String {
         switch self {
         case .podGone: "connection closed due to connection drain"
         case .policyChange: "connection closed due to policy change"
+        case .idle: "connection closed because nothing moved on it for as long as APUS_IDLE_TIMEOUT says"
         }
     }
 
@@ -53,10 +63,13 @@ final class PodProxy {
     var halfOpen = HalfOpenTunnels<InboundTunnel>()
 
     private var acceptors: [AcceptLoop] = []
-    private var connections: [ObjectIdentifier: any PodConnection] = [:]
+    private var inbound: [ObjectIdentifier: any InboundConnection] = [:]
+    private var outbound: [ObjectIdentifier: OutboundConnection] = [:]
     private var waitingForWorkload: [ObjectIdentifier: WorkloadWait] = [:]
     private var whenDrained: (() -> Void)?
     private(set) var isDraining = false
+    /// Counts the pod's inbound connections, those of the other workers too.
+    let limiter: ConnectionLimiter
 
     var loop: EventLoop { worker.loop }
     var services: ZtunnelServices { worker.services }
@@ -66,6 +79,7 @@ final class PodProxy {
         self.worker = worker
         self.pod = pod
         stock = SocketStock(loop: worker.loop, pod: pod)
+        limiter = worker.services.limiters.of(pod.uid)
         do throws(SystemError) {
             acceptors.append(
                 try AcceptLoop(loop: loop, listener: pod.outbound.raw) { [unowned self] in
@@ -88,28 +102,50 @@ final class PodProxy {
 
     // MARK: Connections
 
-    private func adopt<Connection: PodConnection>(_ connection: Connection) -> Connection {
-        connections[ObjectIdentifier(connection)] = connection
+    private func adopt<Connection: InboundConnection>(_ connection: Connection) -> Connection {
+        inbound[ObjectIdentifier(connection)] = connection
+        return connection
+    }
+
+    private func adopt(_ connection: OutboundConnection) -> OutboundConnection {
+        outbound[ObjectIdentifier(connection)] = connection
         return connection
     }
 
     /// A connection is over; it is let go when the caller returns.
-    func ended(_ connection: any PodConnection) {
-        connections[ObjectIdentifier(connection)] = nil
+    func ended(_ connection: any InboundConnection) {
+        inbound[ObjectIdentifier(connection)] = nil
         checkDrained()
+    }
+
+    func ended(_ connection: OutboundConnection) {
+        outbound[ObjectIdentifier(connection)] = nil
+        checkDrained()
+    }
+
+    private var connections: [any PodConnection] {
+        Array(inbound.values) as [any PodConnection] + Array(outbound.values)
     }
 
     var listing: Listing {
         Listing(
             name: pod.name, namespace: pod.namespace, serviceAccount: pod.serviceAccount,
-            entries: connections.values.compactMap(\.listing))
+            entries: connections.compactMap(\.listing))
     }
 
     func meshChanged(_ change: MeshChange, _ state: MeshState) {
         if !waitingForWorkload.isEmpty, let workload = localWorkload(in: state) {
             for wait in Array(waitingForWorkload.values) { wait.resolve(workload) }
         }
-        for connection in Array(connections.values) { connection.meshChanged(change, state) }
+        // Only what policy has let in, and only where the change is about this pod: a push about others costs two lookups.
+        guard !inbound.isEmpty, change.canConcernAuthorization, let workload = localWorkload(in: state),
+            change.concernsAuthorization(of: workload)
+        else { return }
+        for connection in Array(inbound.values) { connection.recheck(workload, state) }
+    }
+
+    func closeIdle(for limit: UInt64) {
+        for connection in connections { connection.closeIfIdle(for: limit, at: loop.now) }
     }
 
     // MARK: The pod's own workload
@@ -132,6 +168,30 @@ final class PodProxy {
         "failed to fetch information about local workload: \(pod.serviceAccount).\(pod.namespace) (\(pod.name))"
     }
 
+    /// Moves bytes between a captured client and the server it was taken to, counted by its report.
+    func relay(
+        _ client: consuming FileDescriptor, _ server: DialedSocket, _ report: ConnectionReport,
+        completion: @escaping (ConnectionReport.Failure?) -> Void
+    ) -> PlainRelay {
+        let relay = PlainRelay(loop: loop) { forward, count in
+            if forward { report.requestBytes(count) } else { report.responseBytes(count) }
+        } completion: {
+            completion($0.error.map { ConnectionReport.Failure(text: $0.description, flag: .none) })
+        }
+        relay.start(client, server.take())
+        return relay
+    }
+
+    /// The address to connect to the application from: the client's, unless that is not wanted. A connection to oneself
+    /// keeps its natural source: two sockets of one address pair cannot tell each other.
+    func spoofed(_ client: IPAddress, to application: IPAddress) -> IPAddress? {
+        configuration.keepsOriginalSource == false || client == application ? nil : client
+    }
+
+    func countLimited(_ workload: Workload, _ refusal: ConnectionLimiter.Refusal) {
+        services.metrics.limited.with([workload.namespace, workload.name, refusal.reason]).add(1)
+    }
+
     /// Reports a connection about which too little is known for a full account.
     func denyEarly(
         _ direction: AccessRecord.Direction, from source: Endpoint?, to destination: Endpoint?, reason: String,
@@ -146,6 +206,13 @@ final class PodProxy {
 
     // MARK: The end
 
+    /// The pod is being ended: it serves on, but peers are told to take their next connections elsewhere, and the tunnels
+    /// it has go when their connections are over.
+    func windDown() {
+        for connection in Array(inbound.values) { connection.drain() }
+        tunnels.drain()
+    }
+
     /// No new connections; idle tunnels go, open connections run on. `done` is called once, when the last is over.
     func drain(done: @escaping () -> Void) {
         isDraining = true
@@ -153,7 +220,7 @@ final class PodProxy {
         for acceptor in acceptors { acceptor.close() }
         dns?.drain()
         tunnels.drain()
-        for connection in Array(connections.values) { (connection as? InboundTunnel)?.drain() }
+        for connection in Array(inbound.values) { connection.drain() }
         checkDrained()
     }
 
@@ -161,7 +228,7 @@ final class PodProxy {
     func dnsIsIdle() { checkDrained() }
 
     private func checkDrained() {
-        guard isDraining, connections.isEmpty, dns?.isIdle ?? true, let done = whenDrained else { return }
+        guard isDraining, inbound.isEmpty, outbound.isEmpty, dns?.isIdle ?? true, let done = whenDrained else { return }
         whenDrained = nil
         dns?.close()
         tunnels.close()
@@ -172,7 +239,7 @@ final class PodProxy {
     /// Ends everything at once.
     func stop() {
         for acceptor in acceptors { acceptor.close() }
-        for connection in Array(connections.values) { connection.abort(.podGone) }
+        for connection in connections { connection.abort(.podGone) }
         for wait in Array(waitingForWorkload.values) { wait.resolve(nil) }
         dns?.close()
         tunnels.close()

@@ -13,6 +13,8 @@ struct ZtunnelServices: Sendable {
     let metrics: ConnectionMetrics
     let dnsMetrics: DNSMetrics
     let accessLog: AccessLog
+    let limiters = ConnectionLimiters()
+    let health = EndpointHealth()
     let logger: Logger
 }
 
@@ -29,11 +31,12 @@ final class Worker {
 
     private var pods: [String: PodProxy] = [:]
     private var draining: [ObjectIdentifier: PodProxy] = [:]
-    private var awaited: [UInt64: (Result<CertificateContexts.Pair, any Error>) -> Void] = [:]
+    private var awaited: [UInt64: CertificateWait] = [:]
     private var nextAwaited: UInt64 = 0
     /// How the answers of other threads come back here.
     private let remote: EventLoopRemote
     private let box: WorkerBox
+    private var idleWatch: IdleWatch?
 
     init(loop: EventLoop, services: ZtunnelServices) {
         self.loop = loop
@@ -42,6 +45,7 @@ final class Worker {
         remote = loop.remote
         box = WorkerBox()
         box.worker = self
+        if let limit = services.configuration.idleTimeout { idleWatch = IdleWatch(self, limit) }
     }
 
     // MARK: Pods
@@ -63,6 +67,9 @@ final class Worker {
     func configure(uid: String, resolver: ResolverConfiguration) {
         pods[uid]?.dns?.resolver = resolver
     }
+
+    /// Somebody has asked for the pod's end.
+    func windDown(uid: String) { pods[uid]?.windDown() }
 
     func stopAll(except named: Set<String>) {
         for uid in pods.keys where !named.contains(uid) { stop(uid: uid) }
@@ -104,19 +111,30 @@ final class Worker {
         for proxy in draining.values { proxy.meshChanged(change, state) }
     }
 
+    /// Closes connections on which nothing has moved for so long.
+    fileprivate func closeIdle(for limit: UInt64) {
+        for proxy in pods.values { proxy.closeIdle(for: limit) }
+        for proxy in draining.values { proxy.closeIdle(for: limit) }
+    }
+
     /// What the pods' connections are at the moment, for the config dump.
     func connections() -> [String: PodProxy.Listing] { pods.mapValues(\.listing) }
 
     // MARK: Certificates
 
-    /// Calls back with the TLS contexts of an identity: from within this call when they are at hand.
+    /// Calls back with the TLS contexts of an identity: from within this call when they are at hand, with an error when
+    /// they do not come in time.
     func contexts(
         for identity: SPIFFEIdentity, _ body: @escaping (Result<CertificateContexts.Pair, any Error>) -> Void
     ) {
         if let ready = services.contexts.ready(identity) { return body(.success(ready)) }
         nextAwaited += 1
         let token = nextAwaited
-        awaited[token] = body
+        let wait = CertificateWait(body) { [unowned self] in
+            resolve(token, .failure(CertificateWait.TimedOut(identity: identity)))
+        }
+        awaited[token] = wait
+        wait.timer = loop.schedule(after: services.configuration.certificateTimeout, wait)
         Task { [contexts = services.contexts, remote, box] in
             let result: Result<CertificateContexts.Pair, any Error>
             do {
@@ -129,7 +147,50 @@ final class Worker {
     }
 
     private func resolve(_ token: UInt64, _ result: Result<CertificateContexts.Pair, any Error>) {
-        awaited.removeValue(forKey: token)?(result)
+        guard let wait = awaited.removeValue(forKey: token) else { return }
+        if let timer = wait.timer { loop.cancel(timer) }
+        wait.body(result)
+    }
+}
+
+/// Looks for idle connections now and then, where the configuration has a limit: no timer for each of them.
+private final class IdleWatch: TimerHandler {
+    private unowned let worker: Worker
+    private let limit: UInt64
+
+    init(_ worker: Worker, _ limit: Duration) {
+        self.worker = worker
+        self.limit = UInt64(max(limit / .nanoseconds(1), 1))
+        timerFired(tag: 0)
+    }
+
+    func timerFired(tag: Int) {
+        worker.closeIdle(for: limit)
+        _ = worker.loop.schedule(afterNanoseconds: max(limit / 4, 1_000_000), self)
+    }
+}
+
+/// A connection's wait for a certificate.
+private final class CertificateWait: TimerHandler {
+    struct TimedOut: Error, CustomStringConvertible {
+        let identity: SPIFFEIdentity
+        var description: String {
+            "no certificate for \(identity) came in time; is the certificate authority reachable from this node?"
+        }
+    }
+
+    let body: (Result<CertificateContexts.Pair, any Error>) -> Void
+    private let timeout: () -> Void
+    var timer: TimerID?
+
+    init(_ body: @escaping (Result<CertificateContexts.Pair, any Error>) -> Void, timeout: @escaping () -> Void) {
+        self.body = body
+        self.timeout = timeout
+    }
+
+    func timerFired(tag: Int) {
+        timer = nil
+        timeout()
     }
 }
 

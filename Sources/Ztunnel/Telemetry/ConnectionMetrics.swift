@@ -9,6 +9,10 @@ final class ConnectionMetrics: Sendable {
     let sent: CounterFamily
     let failed: CounterFamily
     let denied: CounterFamily
+    /// Endpoints passed over after failures.
+    let ejected: CounterFamily
+    /// Connections that a workload's limits turned away.
+    let limited: CounterFamily
 
     init(_ registry: MetricsRegistry) throws {
         let names = TelemetryLabels.names
@@ -28,6 +32,12 @@ final class ConnectionMetrics: Sendable {
         denied = try registry.counter(
             "apus_early_denials", "Connections refused before anything was known about their peer (unstable)",
             labels: ["direction", "reason"])
+        ejected = try registry.counter(
+            "apus_endpoint_ejections", "Endpoints passed over for a while after connections to them failed (unstable)")
+        limited = try registry.counter(
+            "apus_connections_limited",
+            "Connections into a workload turned away by its connection limit or rate (unstable)",
+            labels: ["destination_workload_namespace", "destination_workload", "limit"])
     }
 }
 

@@ -55,9 +55,31 @@ final class ConnectionReport: RelayMeter {
         counters.sent.add(UInt64(count))
     }
 
+    private var seenMoved: UInt64 = 0
+    private var seenAt: UInt64 = 0
+
+    /// Whether nothing has moved for so long, in nanoseconds; exact to the time between two questions.
+    func isIdle(for limit: UInt64, at now: UInt64) -> Bool {
+        let moved = request &+ response
+        guard moved == seenMoved, seenAt != 0 else {
+            seenMoved = moved
+            seenAt = now
+            return false
+        }
+        return now - seenAt >= limit
+    }
+
     // MARK: The end
 
     func finish(_ failure: Failure?) { finish(failure, counts: true) }
+
+    /// This attempt failed and another follows, whose report writes the line of the connection.
+    func abandon(_ failure: Failure) {
+        guard !finished else { return }
+        finished = true
+        counters.closed(failure.flag).add(1)
+        counters.failed(failure.flag)
+    }
 
     private func finish(_ failure: Failure?, counts: Bool) {
         guard !finished else { return }
