@@ -55,6 +55,13 @@ struct GoldenTests {
         #expect(try ZDSRequest(decoding: [0x1a, 0]) == .snapshotSent)
     }
 
+    @Test func anUpdateIsInAFieldIstioDoesNotHave() throws {
+        // (1001 << 3 | 2) = 0xca 0x3e
+        let wire: [UInt8] = [0xca, 0x3e, 9, 0x0a, 1] + bytes("u") + [0x12, 4, 0x08, 5, 0x18, 1]
+        #expect(ZDSRequest.update(uid: "u", PodSettings(connectionLimit: 5, isTerminating: true)).encoded() == wire)
+        #expect(try ZDSRequest(decoding: wire).encoded() == wire)
+    }
+
     @Test func acks() throws {
         #expect(ZDSResponse().encoded() == [0x0a, 0])
         #expect(ZDSResponse(error: "no").encoded() == [0x0a, 4, 0x0a, 2] + bytes("no"))

@@ -5,7 +5,7 @@ import Testing
 private final class Session {
     var value: ZDSServerSession
 
-    init(pods: [String]) { value = ZDSServerSession(pods: pods) }
+    init(pods: [String], updated: Set<String> = []) { value = ZDSServerSession(pods: pods, updated: updated) }
 
     var queue: [ZDSServerSession.Item] { value.queue }
     var standing: [String: ZDSServerSession.Standing] { value.standing }
@@ -13,6 +13,7 @@ private final class Session {
     var hasRefused: Bool { value.hasRefused }
 
     func add(_ uid: String) { value.add(uid) }
+    func update(_ uid: String) { value.update(uid) }
     func delete(_ uid: String) -> Bool { value.delete(uid) }
     func next() -> ZDSServerSession.Item? { value.next() }
     func answered(error: String) -> ZDSServerSession.Item? { value.answered(error: error) }
@@ -42,6 +43,31 @@ struct ZDSServerSessionTests {
     @Test func anAnswerToNothingIsNone() {
         let session = Session(pods: [])
         #expect(session.answered(error: "") == nil)
+    }
+
+    @Test func anUpdateFollowsItsPodAndOneWaitsAtATime() {
+        let session = Session(pods: ["a", "b"], updated: ["a"])
+        #expect(session.queue == [.add("a"), .update("a"), .add("b"), .snapshotSent])
+        session.update("unknown")
+        session.update("a")
+        #expect(session.queue.count == 4)
+        #expect(session.next() == .add("a"))
+        #expect(session.answered(error: "") == .add("a"))
+        #expect(session.next() == .update("a"))
+        session.update("a")
+        #expect(session.queue.last == .update("a"), "what it says is looked up when it is sent: this one is news")
+        #expect(session.answered(error: "") == .update("a"))
+        _ = session.delete("a")
+        #expect(!session.queue.contains(.update("a")))
+    }
+
+    @Test func aRetiredZtunnelHearsOfChangesToWhatItHas() {
+        let session = Session(pods: ["a", "b"], updated: ["b"])
+        #expect(session.next() == .add("a"))
+        #expect(session.answered(error: "") == .add("a"))
+        session.update("a")
+        session.retire()
+        #expect(session.queue == [.snapshotSent, .update("a")])
     }
 
     @Test func aPodThatWasNeverSentNeedsNoDeletion() {

@@ -7,7 +7,8 @@ enum Samples {
         attempts: 3)
     static let pod = KeeperPod(
         uid: "pod-1", name: "client", namespace: "shop", serviceAccount: "buyer", dualStack: true, dns: true,
-        resolver: resolver, netnsInode: 4_026_532_000)
+        resolver: resolver, netnsInode: 4_026_532_000,
+        settings: PodSettings(connectionLimit: 100, connectionRate: 7, isTerminating: true))
     static let status = PodStatus(
         uid: "pod-1", netnsInode: 4_026_532_000, name: "client", namespace: "shop", serviceAccount: "buyer",
         state: .failed, error: "no room")
@@ -47,6 +48,8 @@ enum Samples {
         .snapshotSent,
         .configure(uid: "pod-1", resolver: resolver),
         .configure(uid: "pod-1", resolver: PodResolver()),
+        .update(uid: "pod-1", PodSettings(connectionLimit: 100, connectionRate: 7, isTerminating: true)),
+        .update(uid: "pod-1", .none),
     ]
     static let responses = [ZDSResponse(), ZDSResponse(error: "failure to start proxy")]
     static let tokenRequests = [TokenRequest(node: "n1")]

@@ -19,6 +19,7 @@ final class Journal: Sendable {
 final class FakeKeeper: PodKeeper {
     private struct State {
         var pods: [String: KeeperPodStatus] = [:]
+        var settings: [String: PodSettings] = [:]
         var isAway = false
         var serves = true
         var refusal: String?
@@ -30,6 +31,8 @@ final class FakeKeeper: PodKeeper {
     init(_ journal: Journal) { self.journal = journal }
 
     var pods: [String: KeeperPodStatus] { state.withLock { $0.pods } }
+    /// What it was last told of each pod.
+    var settings: [String: PodSettings] { state.withLock { $0.settings } }
 
     func events() -> AsyncStream<KeeperEvent> {
         let (stream, continuation) = AsyncStream.makeStream(of: KeeperEvent.self)
@@ -71,7 +74,10 @@ final class FakeKeeper: PodKeeper {
             throw AgentError(.tryAgain, "the keeper refused", cause: refusal)
         }
         journal.note("keeper add \(pod.uid)")
-        state.withLock { $0.pods[pod.uid] = status }
+        state.withLock {
+            $0.pods[pod.uid] = status
+            $0.settings[pod.uid] = pod.settings
+        }
         return status
     }
 

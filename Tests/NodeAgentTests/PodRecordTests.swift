@@ -42,8 +42,8 @@ struct PodRecordTests {
         for member in whole.members {
             var part = whole
             part[member.name] = nil
-            // Records of an agent that did not capture DNS have no word on it.
-            let mayLack = member.name == "capturesDNS"
+            // Records of earlier agents have no word on these.
+            let mayLack = ["capturesDNS", "connectionLimit", "connectionRate", "terminating"].contains(member.name)
             #expect((PodRecord(json: .object(part)) != nil) == mayLack, "without \(member.name)")
             part[member.name] = .object(JSONObject())
             #expect(PodRecord(json: .object(part)) == nil, "\(member.name) of another type")

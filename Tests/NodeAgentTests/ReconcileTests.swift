@@ -69,6 +69,24 @@ struct ReconcileTests {
         try await fixture.stop()
     }
 
+    @Test("the keeper is told anew when a limit or the pod's end is asked for, and rules are left alone")
+    func settings() async throws {
+        let (fixture, _) = try await enrolled()
+        fixture.journal.clear()
+        fixture.source.setPod("web", uid: "u-1", annotations: ["apus.dev/connection-limit": "9"])
+        try await eventually("told of the limit") {
+            fixture.keeper.settings["u-1"] == PodSettings(connectionLimit: 9)
+        }
+        fixture.source.change {
+            $0.pods[ObjectName(namespace: "shop", name: "web")]?.metadata.deletionTimestamp = 1
+        }
+        try await eventually("told of the end") {
+            fixture.keeper.settings["u-1"] == PodSettings(connectionLimit: 9, isTerminating: true)
+        }
+        #expect(!fixture.journal.all.contains("apply"))
+        try await fixture.stop()
+    }
+
     @Test("peers are waited for, captured connections live on, and only then the sockets go")
     func drain() async throws {
         let (fixture, pod) = try await enrolled {

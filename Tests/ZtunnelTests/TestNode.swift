@@ -33,13 +33,17 @@ final class TestPod: Sendable {
     let namespace: NetworkNamespace
     let v4: IPAddress
     let v6: IPAddress
+    let serviceAccount: String
     var uid: String { "uid-\(name)" }
     var identity: SPIFFEIdentity {
-        SPIFFEIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: name)
+        SPIFFEIdentity(trustDomain: "cluster.local", namespace: "shop", serviceAccount: serviceAccount)
     }
 
-    init(_ name: String, number: UInt8, bridge: borrowing NetworkNamespace) throws {
+    init(
+        _ name: String, number: UInt8, serviceAccount: String? = nil, bridge: borrowing NetworkNamespace
+    ) throws {
         self.name = name
+        self.serviceAccount = serviceAccount ?? name
         namespace = try NetworkNamespace.make()
         v4 = IPAddress(10, 99, 0, number)
         v6 = try #require(IPAddress("fd00:99::\(number)"))
@@ -69,15 +73,25 @@ final class TestPod: Sendable {
     }
 
     /// A listening socket of the application.
-    func listen(port: UInt16) throws -> FileDescriptor {
+    func listen(port: UInt16, on address: IPAddress = .anyV6) throws -> FileDescriptor {
         FileDescriptor(
             owning: try namespace.run { () throws(SystemError) in
                 let socket = try Sockets.tcp(dualStack: true)
                 try Sockets.setReuseAddress(socket.raw)
-                try Sockets.bind(socket.raw, to: Endpoint(.anyV6, port), dualStack: true)
+                try Sockets.bind(socket.raw, to: Endpoint(address, port), dualStack: true)
                 try Sockets.listen(socket.raw, backlog: 128)
                 return socket.release()
             })
+    }
+
+    /// The tunnels that are open from here to others' port 15008.
+    func tunnels(to other: TestPod? = nil) throws -> Int {
+        try namespace.run { () throws(NetlinkError) in
+            var diagnostics = try SocketDiagnostics()
+            return try diagnostics.tcpSockets(in: [.established]).count {
+                $0.remote.port == 15008 && (other == nil || $0.remote.address == other?.v4)
+            }
+        }
     }
 
     /// A connection of the application, begun.
@@ -94,8 +108,8 @@ final class TestPod: Sendable {
 /// One node in the test's process: a bridge, the real keeper as a child, the data path in this process.
 final class TestNode {
     let bridge: NetworkNamespace
-    let store = MeshStore()
-    let metrics = MetricsRegistry()
+    let store: MeshStore
+    private(set) var metrics = MetricsRegistry()
     let directory: String
     private(set) var proxy: ZtunnelProxy?
     private let keeper: Process
@@ -104,7 +118,8 @@ final class TestNode {
     private let authority: EmbeddedCA
     private var pods: [TestPod] = []
 
-    init() throws {
+    init(settings: MeshSettings = MeshSettings()) throws {
+        store = MeshStore(settings: settings)
         directory = FileManager.default.temporaryDirectory.path + "/tzt-\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(
             atPath: directory + "/ca", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -137,8 +152,8 @@ final class TestNode {
             ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
     }
 
-    func pod(_ name: String, _ number: UInt8) async throws -> TestPod {
-        let pod = try TestPod(name, number: number, bridge: bridge)
+    func pod(_ name: String, _ number: UInt8, serviceAccount: String? = nil) async throws -> TestPod {
+        let pod = try TestPod(name, number: number, serviceAccount: serviceAccount, bridge: bridge)
         let request = try CertificateSigningRequestMaker.make(for: pod.identity)
         let chain = try authority.sign(csrPEM: request.csrPEM, for: pod.identity, validity: .seconds(3600), now: Date())
         certificates.append(try await chain.certificate(for: pod.identity, key: request.key, at: Date()))
@@ -166,11 +181,17 @@ final class TestNode {
     }
 
     /// The pod's record, as a controller would send it.
-    func workload(_ pod: TestPod, hbone: Bool = true, policies: [String] = []) -> Workload {
+    func workload(
+        _ pod: TestPod, hbone: Bool = true, policies: [String] = [], services: [NamespacedHostname: PortMap] = [:],
+        applicationTunnel: Workload.ApplicationTunnel? = nil, waypoint: GatewayAddress? = nil, network: String = "",
+        networkGateway: GatewayAddress? = nil, addresses: [IPAddress]? = nil
+    ) -> Workload {
         Workload(
-            uid: "Kubernetes//Pod/shop/\(pod.name)", name: pod.name, namespace: "shop", addresses: [pod.v4, pod.v6],
-            tunnelProtocol: hbone ? .hbone : .none, serviceAccount: pod.name, node: "n1", canonicalName: pod.name,
-            kind: .pod, workloadName: pod.name, authorizationPolicies: policies)
+            uid: "Kubernetes//Pod/shop/\(pod.name)", name: pod.name, namespace: "shop",
+            addresses: addresses ?? [pod.v4, pod.v6], network: network, tunnelProtocol: hbone ? .hbone : .none,
+            serviceAccount: pod.serviceAccount, node: "n1", canonicalName: pod.name, kind: .pod,
+            workloadName: pod.name, applicationTunnel: applicationTunnel, services: services,
+            authorizationPolicies: policies, waypoint: waypoint, networkGateway: networkGateway)
     }
 
     func startProxy(_ configure: (inout ZtunnelConfiguration) -> Void = { _ in }) throws {
@@ -181,6 +202,8 @@ final class TestNode {
         configure(&configuration)
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        // Each ztunnel has its own.
+        if proxy != nil { metrics = MetricsRegistry() }
         let proxy = try ZtunnelProxy(
             configuration, store: store, certificates: StaticCertificates(certificates), metrics: metrics,
             accessLog: try AccessLog(sink: .file(directory + "/access.log")), readiness: Readiness(), logger: logger)
@@ -188,17 +211,31 @@ final class TestNode {
         self.proxy = proxy
     }
 
-    /// Hands the pod's sockets over and captures its traffic.
-    /// - Parameter resolver: where its DNS is captured: whom to forward to.
-    func enrol(_ pod: TestPod, dns resolver: PodResolver? = nil) throws {
+    /// Hands the pod's sockets over, or what is to be known of it anew.
+    private func tell(_ pod: TestPod, _ settings: PodSettings, dns resolver: PodResolver? = nil) throws {
         let request = KeeperRequest(
             id: 1,
             command: .addPod(
                 KeeperPod(
-                    uid: pod.uid, name: pod.name, namespace: "shop", serviceAccount: pod.name, dualStack: true,
-                    dns: resolver != nil, resolver: resolver, netnsInode: pod.namespace.id.inode)))
+                    uid: pod.uid, name: pod.name, namespace: "shop", serviceAccount: pod.serviceAccount,
+                    dualStack: true, dns: resolver != nil, resolver: resolver, netnsInode: pod.namespace.id.inode,
+                    settings: settings)))
         guard agent != nil else { throw Unmet("no connection to the keeper") }
         try agent!.send(request.encoded(), descriptors: [pod.namespace.raw])
+    }
+
+    /// What a pod's annotations or its end would change.
+    func update(_ pod: TestPod, _ settings: PodSettings) throws { try tell(pod, settings) }
+
+    /// Takes a pod away, as when it is deleted.
+    func remove(_ pod: TestPod) throws {
+        try agent!.send(KeeperRequest(id: 2, command: .removePod(uid: pod.uid, drain: false)).encoded())
+    }
+
+    /// Hands the pod's sockets over and captures its traffic.
+    /// - Parameter resolver: where its DNS is captured: whom to forward to.
+    func enrol(_ pod: TestPod, settings: PodSettings = .none, dns resolver: PodResolver? = nil) throws {
+        try tell(pod, settings, dns: resolver)
         try eventually("pod \(pod.name) is served") {
             guard let packet = try agent!.receive(limit: KeeperMessage.maximumLength) else { return false }
             switch try KeeperMessage(decoding: packet.bytes).content {
