@@ -9,6 +9,16 @@ let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
 /// Programs that must start fast and depend on nothing at run time: linked whole, without Foundation.
 let standalone: [LinkerSetting] = [.unsafeFlags(["-static-executable", "-use-ld=lld"])]
 
+/// The main program takes Swift's libraries in (not the C library, which must resolve names as the machine does), and
+/// its relocations are packed: a process starts in two thirds of the time and shares more of its memory. The modules
+/// do not say by themselves what the static Foundation needs.
+let selfContained: [LinkerSetting] = [
+    .unsafeFlags([
+        "-static-stdlib", "-use-ld=lld", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
+        "-l_FoundationCollections", "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs",
+    ])
+]
+
 extension Target.Dependency {
     static let nioCore = product(name: "NIOCore", package: "swift-nio")
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
@@ -144,7 +154,7 @@ let package = Package(
             dependencies: [
                 "Addressing", "NodeAgent", "Ztunnel", "Controller", "LocalCluster", "LinuxNetwork", "Mesh", "Discovery",
                 "Observability", "Identity", "ObjectSource", "Redirection", "CLinux", .arguments, .logging,
-            ], swiftSettings: strict),
+            ], swiftSettings: strict, linkerSettings: selfContained),
         .executableTarget(
             name: "apus-cni", dependencies: ["CNI", "Handover", "LinuxNetwork"], swiftSettings: strict,
             linkerSettings: standalone),
@@ -159,7 +169,7 @@ let package = Package(
             dependencies: ["LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto],
             swiftSettings: strict),
         .testTarget(
-            name: "LocalClusterTests", dependencies: ["LocalCluster", "Addressing", "CNI", "LinuxNetwork"],
+            name: "LocalClusterTests", dependencies: ["LocalCluster", "Addressing", "CNI", "LinuxNetwork", "Netlink"],
             swiftSettings: strict),
         .testTarget(
             name: "IdentityTests",

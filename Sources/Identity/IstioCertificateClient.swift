@@ -55,6 +55,10 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
         return try IssuedChain(elements: response.certChain)
     }
 
+    /// Connects ahead of the first request, which then finds the connection made. That it fails is for the first request
+    /// to tell.
+    public func prepare() async { _ = try? await connection.client() }
+
     /// Closes the connection. Requests under way may end, later ones connect again.
     public func close() async { await connection.close() }
 

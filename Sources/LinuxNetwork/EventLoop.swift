@@ -197,6 +197,7 @@ public final class EventLoop {
             deferred.removeAll(keepingCapacity: true)
             for handler in batch { handler.runDeferred() }
         }
+        remote.longestRound.note(MonotonicClock.now - now)
     }
 
     private func waitTime(_ limit: CInt) -> CInt {

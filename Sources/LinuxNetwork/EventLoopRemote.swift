@@ -12,6 +12,8 @@ public final class EventLoopRemote: Sendable {
     private let state = Mutex(State())
     private let pending = Atomic<Bool>(false)
     private let wake: FileDescriptor
+    /// The longest that one round of events, timers and jobs has taken: so long everybody else of the loop waited.
+    let longestRound = LongestRound()
 
     init() throws(SystemError) {
         wake = FileDescriptor(
@@ -62,4 +64,17 @@ public final class EventLoopRemote: Sendable {
         }
         for job in jobs { job() }
     }
+}
+
+/// The longest of the rounds since it was last asked for. Written by the loop's thread alone, so without a
+/// read-modify-write; one that is asked for at the very moment of a new record may be told of twice.
+final class LongestRound: Sendable {
+    private let nanoseconds = Atomic<UInt64>(0)
+
+    func note(_ duration: UInt64) {
+        if duration > nanoseconds.load(ordering: .relaxed) { nanoseconds.store(duration, ordering: .relaxed) }
+    }
+
+    /// Tells and begins anew.
+    func take() -> UInt64 { nanoseconds.exchange(0, ordering: .relaxed) }
 }

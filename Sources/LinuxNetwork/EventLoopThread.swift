@@ -66,6 +66,10 @@ public final class EventLoopThread<State>: Sendable {
         }
     }
 
+    /// The longest that a round of the loop has taken since this was last asked, in nanoseconds: so long, at most, has
+    /// anybody on this thread waited for the others.
+    public func takeLongestRound() -> UInt64 { remote.longestRound.take() }
+
     /// Ends the loop after the current round and waits for the thread.
     public func stop() {
         remote.submit { [confined] in confined.loop?.stop() }

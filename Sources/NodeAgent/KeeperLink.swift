@@ -17,7 +17,7 @@ final class KeeperLink: EventHandler, TimerHandler {
     private static let helloTag = 0
     static let mostQuestions = 1024
     /// Milliseconds.
-    private static let shortestPause = 20
+    private static let shortestPause = 4
     private static let longestPause = 5_000
 
     private let loop: EventLoop

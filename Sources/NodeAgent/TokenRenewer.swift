@@ -9,6 +9,8 @@ public struct TokenRenewer: Sendable {
     public static let tokenFile = "token"
     public static let rootsFile = "root-cert.pem"
     static let askTimeout = 5_000
+    /// How long an attempt waits for the controller's socket to appear, in milliseconds.
+    static let startOfController = 500
 
     let socketPath: String
     let nodeName: String
@@ -72,8 +74,27 @@ public struct TokenRenewer: Sendable {
         return .seconds(Swift.max(0, reply.expiresAt - Int64(time(nil))))
     }
 
+    /// Connects; a controller that is being started gets a moment, so that its token is here as soon as it can be.
+    private func connect() throws(SystemError) -> SeqpacketSocket {
+        let path = socketPath
+        var found: SeqpacketSocket?
+        let isThere = try FileWait.until(
+            in: [AtomicFile.split(path).folder], milliseconds: Self.startOfController
+        ) { () throws(SystemError) in
+            do throws(SystemError) {
+                found = try SeqpacketSocket.connect(path: path)
+                return true
+            } catch {
+                if error.code == ENOENT || error.code == ECONNREFUSED { return false }
+                throw error
+            }
+        }
+        if isThere, let socket = found.take() { return socket }
+        throw SystemError("connect to \(path)", code: ENOENT)
+    }
+
     private func ask() throws -> TokenReply {
-        let socket = try SeqpacketSocket.connect(path: socketPath)
+        let socket = try connect()
         // Roots decide whom ztunnel believes: only from root, or from ourselves.
         let peer = try socket.peerCredentials()
         guard peer.uid == 0 || peer.uid == geteuid() else {
@@ -89,14 +110,19 @@ public struct TokenRenewer: Sendable {
         return try TokenReply(decoding: packet.bytes)
     }
 
-    /// The roots first: whoever sees the token may use both.
-    private func place(_ reply: TokenReply) throws {
+    /// Makes ztunnel's directory, if it is missing: ztunnel may be started before there is a token, and watches it.
+    public func prepareFolder() throws {
         try AtomicFile.makeFolder(AtomicFile.split(folder).folder, mode: 0o711)
         if mkdir(folder, 0o700) == 0 {
             try check("change the owner of \(folder)") { lchown(folder, owner, owner) }
         } else if errno != EEXIST {
             throw SystemError("make folder \(folder)")
         }
+    }
+
+    /// The roots first: whoever sees the token may use both.
+    private func place(_ reply: TokenReply) throws {
+        try prepareFolder()
         let directory = try FileDescriptor.open(folder, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         for (name, text) in [(Self.rootsFile, reply.rootPEM), (Self.tokenFile, reply.token)] {
             try AtomicFile.write(Array(text.utf8), as: name, in: directory, mode: 0o400, owner: owner)

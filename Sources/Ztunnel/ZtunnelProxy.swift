@@ -45,6 +45,7 @@ public final class ZtunnelProxy: Sendable {
             path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers, logger: logger)
         observation = Mutex(nil)
         try AccessLogMetrics.register(in: metrics) { accessLog.dropped }
+        try WorkerMetrics.register(in: metrics) { [workers] in workers.takeLongestRound() }
         let local = LocalIdentities(node: configuration.nodeName, contexts: contexts)
         let observed = store.onChange { [workers] event in
             local.update(event)

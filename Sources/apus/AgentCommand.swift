@@ -105,6 +105,41 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     private func serve(_ logger: Logger) async throws {
+        for folder in [source, status] {
+            // The commonest mistake, told before anything is started.
+            _ = try check("read the folder \(folder)") { access(folder, R_OK | X_OK) }
+        }
+        let metrics = MetricsRegistry()
+        let readiness = Readiness()
+        let token = tokenSocket == nil ? nil : readiness.pending("token")
+        let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
+        let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
+        let (objects, endpoint) = try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            // They come up while the agent does.
+            try addPrograms(to: &group, token)
+            group.addTask {
+                for await _ in signals { throw CancellationError() }
+            }
+            let objects = try FolderObjectSource(source: source, status: status)
+            let agent = try makeAgent(objects, metrics, logger)
+            group.addTask { try await agent.run() }
+            let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
+            let endpoint = try await HTTPEndpoint.start(
+                on: [(host: address.address.description, port: Int(address.port))],
+                routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
+            // The first to come back ends the rest: a signal, or an agent that cannot go on.
+            _ = try await group.next()
+            return (objects, endpoint)
+        }
+        await endpoint.close()
+        objects.close()
+        withExtendedLifetime(sources) {}
+    }
+
+    private func makeAgent(
+        _ objects: FolderObjectSource, _ metrics: MetricsRegistry, _ logger: Logger
+    ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
@@ -115,47 +150,21 @@ struct AgentCommand: AsyncParsableCommand {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }
         }
-        let metrics = MetricsRegistry()
-        let objects = try FolderObjectSource(source: source, status: status)
-        let agent = try NodeAgent(
+        return try NodeAgent(
             settings, source: objects, annotator: try FolderStatusWriter(folder: status, reporter: "agent"),
             metrics: metrics, log: logger)
-        let readiness = Readiness()
-        let token = tokenSocket == nil ? nil : readiness.pending("token")
-        let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
-        let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
-        let endpoint = try await HTTPEndpoint.start(
-            on: [(host: address.address.description, port: Int(address.port))],
-            routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await agent.run() }
-            try addPrograms(to: &group, token)
-            // The first to come back ends the rest: a signal, or an agent that cannot go on.
-            group.addTask {
-                for await _ in signals { throw CancellationError() }
-            }
-            defer { group.cancelAll() }
-            _ = try await group.next()
-        }
-        await endpoint.close()
-        objects.close()
-        withExtendedLifetime(sources) {}
     }
 
-    /// The token's renewal and, with --spawn, the two programs; ztunnel starts once it has a token.
+    /// The token's renewal and, with --spawn, the two programs: all at once. ztunnel waits for its token itself.
     private func addPrograms(
         to group: inout ThrowingTaskGroup<Void, any Error>, _ token: Readiness.Task?
     ) throws {
         guard let tokenSocket else { return }
         let renewer = try TokenRenewer(
             socketPath: tokenSocket, nodeName: node, folder: runDir + "/ztunnel", owner: ztunnelUid)
-        let (tokens, first) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        try renewer.prepareFolder()
         group.addTask {
-            await renewer.run {
-                token?.done()
-                first.yield()
-            }
+            await renewer.run { token?.done() }
             try Task.checkCancellation()
         }
         guard spawn, let controller, let logDir else { return }
@@ -167,11 +176,7 @@ struct AgentCommand: AsyncParsableCommand {
         let supervisor = Supervisor(folder: runDir)
         try prepareAccessLog(logDir)
         group.addTask { try await supervisor.keep(programs.keeper) }
-        group.addTask {
-            for await _ in tokens { break }
-            try Task.checkCancellation()
-            try await supervisor.keep(programs.ztunnel)
-        }
+        group.addTask { try await supervisor.keep(programs.ztunnel) }
     }
 
     private func ownExecutable() throws -> String {

@@ -20,7 +20,7 @@ struct DemoCommand: ParsableCommand {
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Play the six scenes; exits 0 when all held.")
+            commandName: "run", abstract: "Play the six scenes; exits 0 when all held.")
 
         @OptionGroup var options: Options
         @Flag(help: "Print one JSON object at the end instead of text.") var json = false
@@ -73,7 +73,7 @@ struct DemoCommand: ParsableCommand {
 
     struct Up: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Build it, enrol the pods, leave it running and say what to try.")
+            commandName: "up", abstract: "Build it, enrol the pods, leave it running and say what to try.")
 
         @OptionGroup var options: Options
 
@@ -117,6 +117,7 @@ struct DemoCommand: ParsableCommand {
 
     struct Down: ParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "down",
             abstract: "End what `demo up` left running, and what runs that ended badly left behind.")
 
         @Option(name: .customLong("run"), help: "End this run, whoever owns it, and no other.") var id: String?

@@ -11,6 +11,7 @@ struct LocalCommand: ParsableCommand {
 
     struct Attach: ParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "attach",
             abstract: "Put given namespaces into a mesh, each on a node of its own, until SIGTERM.")
 
         @Option(help: "NETNS=NAMESPACE/POD: a path or a name below /run/netns, and the pod it is to be. Repeatable.")
@@ -56,7 +57,7 @@ struct LocalCommand: ParsableCommand {
 
     struct Exec: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Run a command in the network namespace of a pod or a node.")
+            commandName: "exec", abstract: "Run a command in the network namespace of a pod or a node.")
 
         @OptionGroup var chosen: RunOption
         @Argument(help: "NAMESPACE/POD, or a node: n1, n2.") var place: String
@@ -78,7 +79,8 @@ struct LocalCommand: ParsableCommand {
     }
 
     struct Label: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Set or, with KEY-, remove a label of a namespace.")
+        static let configuration = CommandConfiguration(
+            commandName: "label", abstract: "Set or, with KEY-, remove a label of a namespace.")
 
         @OptionGroup var chosen: RunOption
         @Argument(help: "The namespace.") var namespace: String
@@ -98,7 +100,7 @@ struct LocalCommand: ParsableCommand {
     }
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List the runs on this machine.")
+        static let configuration = CommandConfiguration(commandName: "list", abstract: "List the runs on this machine.")
 
         func run() {
             for (layout, record) in RunRecord.all() {

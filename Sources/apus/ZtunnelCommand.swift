@@ -63,8 +63,9 @@ struct ZtunnelCommand: AsyncParsableCommand {
                 unknownPolicies: .deny))
         var certificateSettings = CertificateManager.Settings()
         certificateSettings.validity = settings.certificateLifetime
+        let authority = try IstioCertificateClient(settings.certificateService)
         let certificates = CertificateManager(
-            client: try IstioCertificateClient(settings.certificateService), settings: certificateSettings,
+            client: authority, settings: certificateSettings,
             logger: Logger(label: "certificates"))
         let accessLog = try AccessLog(
             sink: settings.accessLogFile.map { .file($0) } ?? .standardOutput, format: format)
@@ -80,7 +81,12 @@ struct ZtunnelCommand: AsyncParsableCommand {
         let discovery = try DiscoveryClient(
             settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) })
         let synced = readiness.pending("state manager")
-        let running = Task { await discovery.run() }
+        let running = Task {
+            await CredentialFiles.wait(for: settings)
+            // The first pod's certificate is asked for as soon as the mesh is known.
+            await authority.prepare()
+            await discovery.run()
+        }
         // Who does not know the mesh yet would take a pod of it for a stranger, and send it plain text. Until then the
         // pods' new connections wait in the listeners' queues.
         let serving = Task {

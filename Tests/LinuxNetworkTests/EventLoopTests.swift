@@ -150,4 +150,25 @@ struct SocketTests {
             #expect(error.operation == "connect to \(target)")
         }
     }
+
+    @Test("the longest round is known until it is asked for")
+    func longestRound() throws {
+        final class Slow: TimerHandler {
+            func timerFired(tag: Int) {
+                let end = MonotonicClock.now + UInt64(tag)
+                while MonotonicClock.now < end {}
+            }
+        }
+        let loop = try EventLoop()
+        let slow = Slow()
+        for nanoseconds in [3_000_000, 1_000] {
+            _ = loop.schedule(afterNanoseconds: 0, slow, tag: nanoseconds)
+            try loop.runRound(waitAtMostMilliseconds: 100)
+        }
+        #expect(loop.remote.longestRound.take() >= 3_000_000)
+        #expect(loop.remote.longestRound.take() == 0)
+        _ = loop.schedule(afterNanoseconds: 0, slow, tag: 10_000)
+        try loop.runRound(waitAtMostMilliseconds: 100)
+        #expect(loop.remote.longestRound.take() >= 10_000)
+    }
 }

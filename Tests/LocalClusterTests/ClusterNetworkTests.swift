@@ -156,4 +156,15 @@ struct ClusterNetworkTests {
             }
         }
     }
+
+    @Test func aNamedNamespaceIsAsThoseThatIpMakes() throws {
+        let name = "apus-test-\(getpid())"
+        try NamedNamespace.make(name)
+        #expect(try Command.run("ip", "netns", "list").contains(name))
+        #expect(try Command.run("ip", "-n", name, "-brief", "link", "show").hasPrefix("lo"))
+        #expect(throws: (any Error).self) { try NamedNamespace.make(name) }
+        try NamedNamespace.remove(name)
+        #expect(try !Command.run("ip", "netns", "list").contains(name))
+        #expect(throws: (any Error).self) { try NamedNamespace.remove(name) }
+    }
 }

@@ -1,4 +1,6 @@
+import Addressing
 import LinuxNetwork
+import Netlink
 import Testing
 
 @testable import LocalCluster
@@ -70,21 +72,25 @@ struct LayoutTests {
     }
 
     @Test func aResultIsMadeFromWhatIsThere() throws {
-        let shown = """
-            [{"ifname":"lo","flags":["LOOPBACK","UP"],"address":"00:00:00:00:00:00",
-              "addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8,"scope":"host"}]},
-             {"ifname":"down0","flags":["BROADCAST"],"addr_info":[{"local":"10.9.9.9","prefixlen":24,"scope":"global"}]},
-             {"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"address":"02:00:00:00:00:01",
-              "addr_info":[{"family":"inet","local":"10.77.0.1","prefixlen":24,"scope":"global"},
-                           {"family":"inet6","local":"fd00::1","prefixlen":64,"scope":"global"},
-                           {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]
-            """
-        let (text, addresses) = try ForeignPod.result(shown, path: "/run/netns/x")
-        #expect(addresses.map(\.description) == ["10.77.0.1", "fd00::1"])
+        func addresses(_ texts: (String, Int)...) throws -> [InterfaceAddress] {
+            try texts.map { InterfaceAddress(try #require(IPAddress($0.0)), prefixLength: $0.1, interface: 1) }
+        }
+        let shown = [
+            ForeignPod.Interface(
+                name: "lo", isUp: true, hardwareAddress: [0, 0, 0, 0, 0, 0],
+                addresses: try addresses(("127.0.0.1", 8), ("::1", 128))),
+            ForeignPod.Interface(
+                name: "down0", isUp: false, hardwareAddress: [], addresses: try addresses(("10.9.9.9", 24))),
+            ForeignPod.Interface(
+                name: "eth0", isUp: true, hardwareAddress: [2, 0, 0, 0, 0, 0x1f],
+                addresses: try addresses(("10.77.0.1", 24), ("fd00::1", 64), ("fe80::1", 64))),
+        ]
+        let (text, found) = try ForeignPod.result(shown, path: "/run/netns/x")
+        #expect(found.map(\.description) == ["10.77.0.1", "fd00::1"])
         #expect(
             text.contains(#""ips":[{"address":"10.77.0.1/24","interface":0},{"address":"fd00::1/64","interface":0}]"#))
-        #expect(text.contains(#""sandbox":"/run/netns/x""#))
-        #expect(throws: LocalClusterError.self) { try ForeignPod.result("[]", path: "/run/netns/x") }
+        #expect(text.contains(#"{"mac":"02:00:00:00:00:1f","name":"eth0","sandbox":"/run/netns/x"}"#))
+        #expect(throws: LocalClusterError.self) { try ForeignPod.result([], path: "/run/netns/x") }
     }
 
     @Test func attachedObjectsAreReadable() throws {

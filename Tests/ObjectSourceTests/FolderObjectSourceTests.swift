@@ -58,6 +58,41 @@ struct FolderObjectSourceTests {
         }
     }
 
+    @Test("a fresh file rests before it is read, one that was renamed into place is read at once")
+    func arrivals() throws {
+        try folder.write("a.yaml", pod("one"))
+        var scanner = FolderScanner(path: folder.path, label: folder.path, maximumFiles: 10) { $0.hasSuffix(".yaml") }
+        let fresh = scanner.scan(settle: true, arrived: ["other.yaml"])
+        #expect(fresh.unsettled && fresh.changed.isEmpty)
+        let whole = scanner.scan(settle: true, arrived: ["a.yaml"])
+        #expect(!whole.unsettled && whole.changed.map(\.name) == ["a.yaml"])
+    }
+
+    @Test("the watch tells which files were renamed into place and not written to since")
+    func renamed() async throws {
+        let queue = DispatchQueue(label: "watch")
+        let (events, heard) = AsyncStream.makeStream(of: FolderWatch.Arrivals.self)
+        let watch = try #require(FolderWatch(queue: queue) { heard.yield($0) })
+        let path = folder.path
+        queue.sync { _ = watch.watch(path) }
+        queue.suspend()
+        for name in [".a", ".b"] { try Data("x".utf8).write(to: URL(fileURLWithPath: "\(path)/\(name)")) }
+        rename("\(path)/.a", "\(path)/a.yaml")
+        rename("\(path)/.b", "\(path)/b.yaml")
+        let handle = try #require(FileHandle(forWritingAtPath: path + "/b.yaml"))
+        try handle.write(contentsOf: Data("y".utf8))
+        try handle.close()
+        try Data("z".utf8).write(to: URL(fileURLWithPath: "\(path)/c.yaml"))
+        queue.resume()
+        var arrivals: FolderWatch.Arrivals = [:]
+        for await event in events {
+            arrivals = event
+            if !event.isEmpty { break }
+        }
+        #expect(arrivals == [path: ["a.yaml"]])
+        withExtendedLifetime(watch) {}
+    }
+
     @Test("a wrong file keeps its last good objects, others go on, and a repair is taken up")
     func lastGoodState() async throws {
         try folder.write("a.yaml", pod("one"))

@@ -150,6 +150,20 @@ struct ConfigurationTests {
         let sources = ConfigurationSources(environment: environment, processors: processors)
         #expect(try ZtunnelConfiguration(sources).workers == expected)
     }
+
+    @Test("credentials that are files are waited for, those given as text are not")
+    func credentials() async throws {
+        var configuration = ZtunnelConfiguration()
+        configuration.token = "/run/t/token"
+        configuration.xdsRoots = "/run/r/roots.pem"
+        configuration.caRoots = "SYSTEM"
+        #expect(CredentialFiles.paths(configuration) == ["/run/t/token", "/run/r/roots.pem"])
+        configuration.token = "aaa.bbb.ccc"
+        configuration.xdsRoots = "-----BEGIN CERTIFICATE-----"
+        #expect(CredentialFiles.paths(configuration).isEmpty)
+        // Nothing to wait for: it comes back.
+        await CredentialFiles.wait(for: configuration)
+    }
 }
 
 @Suite("Configuration files and their precedence")

@@ -26,11 +26,17 @@ public final class Attachment {
     public var layout: RunLayout { cluster.layout }
 
     /// Builds the nodes, attaches the namespaces and waits until each is reported as captured.
+    ///
+    /// None waits for more of its node than the agent, as a runtime would not either. But one comes after the other: who
+    /// finds the last one's sockets finds all of them captured.
     public func up() throws {
         try cluster.record(foreign: pods.map(\.path))
         try cluster.source.put("attached.yaml", Self.objects(zip(pods, cluster.nodes).map { ($0, $1.name) }))
-        try cluster.up()
+        try cluster.raise()
         for (pod, node) in zip(pods, cluster.nodes) { try attach(pod, node) }
+        for (pod, node) in zip(pods, cluster.nodes) {
+            try cluster.waitCaptured(namespace: pod.namespace, name: pod.name, on: node)
+        }
     }
 
     private func attach(_ pod: ForeignPod, _ node: LocalNode) throws {
@@ -43,15 +49,12 @@ public final class Attachment {
             hostAddress: node.address, addresses: [], isReady: false)
         try status.write(layout)
         let chain = try node.containerNetwork(cluster.configuration.programs, onlyPlugin: true)
+        try cluster.waitForAgent(node)
         attached.append((node, container))
         try chain.add(container, after: result)
         status.addresses = addresses
         status.isReady = true
         try status.write(layout)
-        try Waiting.untilTrue(
-            "\(pod.namespace)/\(pod.name) to be reported as captured", within: cluster.configuration.patience,
-            detail: { node.lastWords() }
-        ) { cluster.reportedRedirection(namespace: pod.namespace, name: pod.name) == "enabled" }
     }
 
     /// Detaches the namespaces and removes everything that was made.

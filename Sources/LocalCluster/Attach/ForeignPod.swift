@@ -1,5 +1,7 @@
 import Addressing
-import Foundation
+import CNI
+import LinuxNetwork
+import Netlink
 
 /// A namespace that somebody else made and connected, to be treated as a pod.
 public struct ForeignPod: Sendable, Hashable {
@@ -37,59 +39,61 @@ public struct ForeignPod: Sendable, Hashable {
     /// The result that the plugin which connected it would have given: its first interface that is up, and the global
     /// addresses of that.
     func result() throws -> (text: String, addresses: [IPAddress]) {
-        try Self.result(Command.run("ip", "-json", "address", "show", in: path), path: path)
+        let interfaces = try NetworkNamespace(path: path).run { () throws in
+            var routes = try RouteSocket()
+            let addresses = try routes.addresses()
+            return try routes.links().map { link in
+                Interface(
+                    name: link.name, isUp: link.isUp, hardwareAddress: link.hardwareAddress,
+                    addresses: addresses.filter { $0.interface == link.index })
+            }
+        }
+        return try Self.result(interfaces, path: path)
     }
 
-    /// - Parameter interfaces: the output of `ip -json address show`.
-    static func result(_ interfaces: String, path: String) throws -> (text: String, addresses: [IPAddress]) {
-        let links = try JSONDecoder().decode([Link].self, from: Data(interfaces.utf8))
-        let link = links.first { link in
-            link.flags.contains("UP") && !link.flags.contains("LOOPBACK") && !link.globalAddresses.isEmpty
+    /// What the kernel says about one interface.
+    struct Interface {
+        var name: String
+        var isUp: Bool
+        var hardwareAddress: [UInt8]
+        var addresses: [InterfaceAddress]
+
+        var globalAddresses: [InterfaceAddress] {
+            addresses.filter { !$0.address.isLoopback && !$0.address.isLinkLocal }
         }
-        guard let link else {
+
+        var hardwareText: String {
+            hardwareAddress.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+        }
+    }
+
+    static func result(_ interfaces: [Interface], path: String) throws -> (text: String, addresses: [IPAddress]) {
+        guard let found = interfaces.first(where: { $0.isUp && !$0.globalAddresses.isEmpty }) else {
             throw LocalClusterError(.attachment, "no interface in \(path) is up and has an address")
         }
-        let result = Result(
-            interfaces: [.init(name: link.ifname, mac: link.address ?? "", sandbox: path)],
-            ips: link.globalAddresses.map { .init(address: "\($0.local)/\($0.prefixlen)", interface: 0) })
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let text = String(decoding: try encoder.encode(result), as: UTF8.self)
-        return (text, link.globalAddresses.compactMap { IPAddress($0.local) })
-    }
-
-    private struct Link: Decodable {
-        struct Address: Decodable {
-            let local: String
-            let prefixlen: Int
-            let scope: String
+        let addresses = found.globalAddresses
+        func object(_ members: (String, JSONValue)...) -> JSONValue {
+            .object(JSONObject(members.map { JSONObject.Member($0.0, $0.1) }))
         }
-        let ifname: String
-        let address: String?
-        let flags: [String]
-        let addresses: [Address]
-
-        var globalAddresses: [Address] { addresses.filter { $0.scope == "global" } }
-
-        private enum CodingKeys: String, CodingKey {
-            case ifname, address, flags
-            case addresses = "addr_info"
-        }
-    }
-
-    private struct Result: Encodable {
-        struct Interface: Encodable {
-            let name: String
-            let mac: String
-            let sandbox: String
-        }
-        struct Address: Encodable {
-            let address: String
-            let interface: Int
-        }
-        var cniVersion = "1.0.0"
-        let interfaces: [Interface]
-        let ips: [Address]
-        var dns: [String: String] = [:]
+        let result = object(
+            ("cniVersion", .string("1.0.0")), ("dns", object()),
+            (
+                "interfaces",
+                .array([
+                    object(
+                        ("mac", .string(found.hardwareText)), ("name", .string(found.name)),
+                        ("sandbox", .string(path)))
+                ])
+            ),
+            (
+                "ips",
+                .array(
+                    addresses.map {
+                        object(
+                            ("address", .string("\($0.address)/\($0.prefixLength)")),
+                            ("interface", .number(JSONNumber(0))))
+                    })
+            ))
+        return (String(decoding: result.bytes, as: UTF8.self), addresses.map(\.address))
     }
 }

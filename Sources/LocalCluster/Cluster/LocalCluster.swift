@@ -77,9 +77,8 @@ public final class LocalCluster: Sendable {
 
     /// Builds the network, starts the controller and the nodes' agents, and waits until each node has a ztunnel.
     public func up() throws {
-        try buildNetwork()
-        try startController()
-        for node in nodes { try startAgent(node) }
+        try raise()
+        try waitForController()
         for node in nodes { try waitForNode(node) }
     }
 
@@ -87,6 +86,21 @@ public final class LocalCluster: Sendable {
     func buildNetwork() throws {
         try Underlay(layout: layout, nodes: configuration.nodes).build()
         for node in nodes { try node.makeFolders() }
+    }
+
+    /// Builds the network and starts the controller and the agents, each as soon as its namespace is there, and waits
+    /// for none: they wait for one another where they must.
+    func raise() throws {
+        let underlay = Underlay(layout: layout, nodes: configuration.nodes)
+        try underlay.makeBridge()
+        try underlay.join(.controller)
+        try launchController()
+        for node in nodes {
+            try underlay.join(.node(node.index))
+            try node.makeFolders()
+            try launchAgent(node)
+        }
+        try record { _ in }
     }
 
     /// Detaches the pods, ends every process and removes what the run made. Doing it again does nothing.
@@ -109,34 +123,58 @@ public final class LocalCluster: Sendable {
     // MARK: Processes
 
     public func startController() throws {
-        try startProcess(
+        try launchController()
+        try record { _ in }
+        try waitForController()
+    }
+
+    private func launchController() throws {
+        try launch(
             "controller",
             [
                 configuration.programs.apus, "controller", "--source", layout.source, "--status", layout.status,
                 "--state", layout.controllerState, "--listen", layout.controllerAddress,
             ], namespace: RunLayout.namespacePath(layout.controller), log: "\(logs)/controller.log")
-        try waitFor("the controller's token socket", of: "controller", log: "\(logs)/controller.log") {
-            access(self.layout.tokenSocket, F_OK) == 0
-        }
+    }
+
+    private func waitForController() throws {
+        try waitFor(
+            "the controller's token socket", of: "controller", log: "\(logs)/controller.log",
+            in: [layout.controllerState]
+        ) { access(self.layout.tokenSocket, F_OK) == 0 }
     }
 
     /// - Parameter launcher: a command that is to run the agent, such as one that enters another mount namespace first;
     ///   it must become the agent, not its parent.
     public func startAgent(_ node: LocalNode, through launcher: [String] = []) throws {
-        try startProcess(
+        try launchAgent(node, through: launcher)
+        try record { _ in }
+    }
+
+    private func launchAgent(_ node: LocalNode, through launcher: [String] = []) throws {
+        try launch(
             "agent-\(node.name)",
             launcher + node.agentArguments(configuration.programs, workers: configuration.workers),
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 
+    /// Waits until the node's agent takes calls of the CNI plugin.
+    func waitForAgent(_ node: LocalNode) throws {
+        try waitFor(
+            "the agent of node \(node.name)", of: "agent-\(node.name)", log: "\(node.logs)/agent.log",
+            in: [node.folder]
+        ) { access(node.cniSocket, F_OK) == 0 }
+    }
+
     /// Waits until the node's agent answers, its keeper listens and its ztunnel is ready.
     public func waitForNode(_ node: LocalNode) throws {
-        try waitFor("the sockets of node \(node.name)", of: "agent-\(node.name)", log: "\(node.logs)/agent.log") {
-            access(node.cniSocket, F_OK) == 0 && access(node.ztunnelSocket, F_OK) == 0
-                && !node.processes(.ztunnel).isEmpty
-        }
+        try waitForAgent(node)
+        try waitFor(
+            "the sockets of node \(node.name)", of: "agent-\(node.name)", log: "\(node.logs)/agent.log",
+            in: [node.folder, "\(node.folder)/ztunnel"]
+        ) { access(node.ztunnelSocket, F_OK) == 0 && !node.processes(.ztunnel).isEmpty }
         try Waiting.untilTrue(
-            "ztunnel of \(node.name) to be ready", within: configuration.patience, every: .milliseconds(50),
+            "ztunnel of \(node.name) to be ready", within: configuration.patience,
             detail: { node.lastWords() }
         ) { try HTTPProbe.status(of: "127.0.0.1", port: 15021, path: "/healthz/ready", in: node.namespace) == 200 }
     }
@@ -144,18 +182,25 @@ public final class LocalCluster: Sendable {
     /// A process of the run that this cluster started.
     public func process(_ name: String) -> ChildProcess? { state.withLock { $0.processes[name] } }
 
-    private func startProcess(_ name: String, _ arguments: [String], namespace: String, log: String) throws {
+    /// Starts a process and notes it for the record, which the caller writes. Until then a crash leaves it to be found
+    /// by the namespace it is in.
+    private func launch(_ name: String, _ arguments: [String], namespace: String, log: String) throws {
         let child = try ChildProcess.start(
             arguments, name: name, environment: Launcher.environment(), namespace: namespace, log: log)
-        state.withLock { $0.processes[name] = child }
-        try record { record in if let identity = child.identity { record.processes.append(identity) } }
+        state.withLock { state in
+            state.processes[name] = child
+            if let identity = child.identity { state.record.processes.append(identity) }
+        }
     }
 
-    private func waitFor(_ what: String, of process: String, log: String, _ condition: () -> Bool) throws {
+    /// Waits for something that a process does in one of the folders.
+    private func waitFor(
+        _ what: String, of process: String, log: String, in folders: [String], _ condition: () -> Bool
+    ) throws {
         func lastWords() -> String {
             (Files.text(log) ?? "").split(separator: "\n").suffix(12).joined(separator: "\n    ")
         }
-        try Waiting.untilTrue(what, within: configuration.patience, detail: lastWords) {
+        try Waiting.untilChanged(what, in: folders, within: configuration.patience, detail: lastWords) {
             if condition() { return true }
             if let child = self.process(process), let status = child.wait(within: .zero) {
                 throw LocalClusterError(
@@ -252,7 +297,7 @@ public final class LocalCluster: Sendable {
         attempt { try pod.node.containerNetwork(configuration.programs).delete(pod.container) }
         attempt { try KubeletStatus.remove(namespace: pod.manifest.namespace, name: pod.manifest.name, layout) }
         let name = layout.podNamespace(pod.manifest.namespace, pod.manifest.name)
-        attempt { try Command.run("ip", "netns", "del", name) }
+        attempt { try NamedNamespace.remove(name) }
         if let first = problems.first { throw first }
     }
 
@@ -279,11 +324,19 @@ public final class LocalCluster: Sendable {
         return nil
     }
 
+    /// Waits until a pod is reported as captured.
+    func waitCaptured(namespace: String, name: String, on node: LocalNode) throws {
+        try Waiting.untilChanged(
+            "\(namespace)/\(name) to be reported as captured", in: [layout.status], within: configuration.patience,
+            detail: { node.lastWords() }
+        ) { reportedRedirection(namespace: namespace, name: name) == "enabled" }
+    }
+
     /// Waits until every one of the pods is, or is not, reported as enrolled.
     public func waitReported(enrolled: Bool, _ pods: [LocalPod]) throws {
-        try Waiting.untilTrue(
+        try Waiting.untilChanged(
             "\(pods.map(\.key).joined(separator: " and ")) to be reported \(enrolled ? "enrolled" : "not enrolled")",
-            within: configuration.patience,
+            in: [layout.status], within: configuration.patience,
             detail: {
                 pods.map { "\($0.key): \(self.reportedRedirection($0) ?? "no annotation")" }.joined(separator: ", ")
             }

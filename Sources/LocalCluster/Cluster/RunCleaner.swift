@@ -36,7 +36,7 @@ public struct RunCleaner: Sendable {
         for name in layout.existingNamespaces() {
             attempt {
                 do {
-                    try Command.run("ip", "netns", "del", name)
+                    try NamedNamespace.remove(name)
                     removed.namespaces += 1
                 } catch {
                     // Somebody else may be clearing up the same run.

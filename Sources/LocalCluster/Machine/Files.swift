@@ -11,10 +11,18 @@ enum Files {
 
     /// Writes beside the target and renames, so that a watcher sees the old text or the new.
     static func replace(_ path: String, with text: String, mode: mode_t = 0o644) throws {
-        let url = URL(fileURLWithPath: path)
-        let temporary = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).tmp").path
-        try Data(text.utf8).write(to: URL(fileURLWithPath: temporary))
-        try check("chmod \(temporary)") { chmod(temporary, mode) }
+        let slash = path.lastIndex(of: "/").map { path.index(after: $0) } ?? path.startIndex
+        let temporary = "\(path[..<slash]).\(path[slash...]).tmp"
+        let file = FileDescriptor(
+            owning: try check("open \(temporary)") { open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode) })
+        let raw = file.raw
+        // The process's mask does not apply: the mode is what was asked for.
+        try check("chmod \(temporary)") { fchmod(raw, mode) }
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            rest = rest.dropFirst(
+                try check("write \(temporary)") { rest.withUnsafeBytes { write(raw, $0.baseAddress, $0.count) } })
+        }
         try check("rename \(temporary)") { rename(temporary, path) }
     }
 

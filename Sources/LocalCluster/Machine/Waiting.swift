@@ -28,6 +28,17 @@ public enum Waiting {
         _ = try until(what(), within: timeout, every: interval, detail: detail) { try condition() ? true : nil }
     }
 
+    /// Waits for a condition that something in one of the folders brings about: asks again when something happens there.
+    public static func untilChanged(
+        _ what: @autoclosure () -> String, in folders: [String], within timeout: Duration,
+        detail: () -> String? = { nil }, _ condition: () throws -> Bool
+    ) throws {
+        let (seconds, attoseconds) = timeout.components
+        let milliseconds = Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000)
+        guard try !FileWait.until(in: folders, milliseconds: milliseconds, condition) else { return }
+        throw LocalClusterError(.timeout, "waited \(timeout) for \(what())", hint: detail())
+    }
+
     /// Lets the calling thread rest between two looks.
     public static func pause(_ duration: Duration) {
         let (seconds, attoseconds) = duration.components

@@ -5,10 +5,12 @@ import Synchronization
 ///
 /// Files end in `.yaml`, `.yml` or `.json` and may hold many documents; folders inside are not read. Edits are seen
 /// within a tenth of a second, by inotify, and by a slow poll should that ever miss one. A file is read when it has
-/// come to rest, as a whole, at most 1 MiB of it; a wrong file keeps its last good objects.
+/// come to rest, or at once when it was renamed into its place; as a whole, at most 1 MiB of it; a wrong file keeps its
+/// last good objects.
 public final class FolderObjectSource: ObjectSource {
     /// How often the folders are looked at without any sign of change.
     static let pollInterval = DispatchTimeInterval.seconds(3)
+    /// The least time from one look at the folders to the next.
     private static let debounce = DispatchTimeInterval.milliseconds(15)
 
     private let shared: Mutex<Shared>
@@ -96,6 +98,8 @@ public final class FolderObjectSource: ObjectSource {
         private var timer: (any DispatchSourceTimer)?
         private var folders: [String] = []
         private var scheduled = false
+        private var arrived: FolderWatch.Arrivals = [:]
+        private var lastScan = DispatchTime(uptimeNanoseconds: 0)
         private var publish: (@Sendable (ObjectSnapshot) -> Void)?
         private let queue = DispatchQueue(label: "apus.objects")
 
@@ -105,7 +109,7 @@ public final class FolderObjectSource: ObjectSource {
             queue.async { [self] in
                 self.folders = folders
                 self.publish = publish
-                watch = FolderWatch(queue: queue) { [weak self] in self?.schedule(after: FolderObjectSource.debounce) }
+                watch = FolderWatch(queue: queue) { [weak self] in self?.happened($0) }
                 for folder in folders { watch?.watch(folder) }
                 let timer = DispatchSource.makeTimerSource(queue: queue)
                 let interval = FolderObjectSource.pollInterval
@@ -131,10 +135,21 @@ public final class FolderObjectSource: ObjectSource {
             }
         }
 
-        private func schedule(after delay: DispatchTimeInterval) {
+        /// What was written must rest, and so may we. What was renamed into place is looked at without delay, unless
+        /// much is happening.
+        private func happened(_ arrivals: FolderWatch.Arrivals) {
+            guard !arrivals.isEmpty else { return schedule(at: .now() + FolderObjectSource.debounce) }
+            arrived.merge(arrivals) { $0.union($1) }
+            let next = lastScan + FolderObjectSource.debounce
+            if next <= .now() { scan() } else { schedule(at: next) }
+        }
+
+        private func schedule(after delay: DispatchTimeInterval) { schedule(at: .now() + delay) }
+
+        private func schedule(at time: DispatchTime) {
             guard !scheduled, publish != nil else { return }
             scheduled = true
-            queue.asyncAfter(deadline: .now() + delay) { [weak self] in
+            queue.asyncAfter(deadline: time) { [weak self] in
                 guard let self else { return }
                 self.scheduled = false
                 self.scan()
@@ -143,7 +158,9 @@ public final class FolderObjectSource: ObjectSource {
 
         private func scan() {
             guard let publish else { return }
-            let outcome = reader.scan(settle: true)
+            let outcome = reader.scan(settle: true, arrived: arrived)
+            arrived = [:]
+            lastScan = .now()
             if outcome.changed { publish(reader.snapshot()) }
             if outcome.unsettled { schedule(after: FolderObjectSource.debounce) }
         }

@@ -24,9 +24,10 @@ struct FolderReader {
         }
     }
 
-    mutating func scan(settle: Bool) -> Outcome {
+    /// - Parameter arrived: files that were renamed into place, by folder.
+    mutating func scan(settle: Bool, arrived: FolderWatch.Arrivals = [:]) -> Outcome {
         var result = Outcome()
-        let found = sourceScanner.scan(settle: settle)
+        let found = sourceScanner.scan(settle: settle, arrived: arrived[sourceScanner.path] ?? [])
         source.beginScan()
         for name in found.removed { source.remove(name) }
         for (name, reading) in found.changed { source.update(name, reading) }
@@ -35,7 +36,8 @@ struct FolderReader {
         result.unsettled = found.unsettled
         result.folderProblem = found.folderProblem
 
-        if let reports = statusScanner?.scan(settle: settle) {
+        let reported = statusScanner.flatMap { arrived[$0.path] } ?? []
+        if let reports = statusScanner?.scan(settle: settle, arrived: reported) {
             for name in reports.removed { status.remove(name) }
             for (name, reading) in reports.changed { status.update(name, reading) }
             result.changed =

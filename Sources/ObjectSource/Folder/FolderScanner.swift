@@ -48,8 +48,10 @@ struct FolderScanner {
         self.accepts = accepts
     }
 
-    /// - Parameter settle: `false` reads files as they are, however fresh.
-    mutating func scan(settle: Bool) -> Outcome {
+    /// - Parameters:
+    ///   - settle: `false` reads files as they are, however fresh.
+    ///   - arrived: names of files that are known to be whole, because they were renamed into place.
+    mutating func scan(settle: Bool, arrived: Set<String> = []) -> Outcome {
         var outcome = Outcome()
         let names: [String]
         switch Self.list(path) {
@@ -70,7 +72,7 @@ struct FolderScanner {
         let now = Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec)
         var seen: Set<String> = []
         for name in names.prefix(maximumFiles) {
-            switch look(name, settle: settle ? now : nil) {
+            switch look(name, settle: settle && !arrived.contains(name) ? now : nil) {
             case .gone: continue
             case .same: break
             case .unsettled: outcome.unsettled = true

@@ -105,6 +105,9 @@ final class WorkerPool: ServedPods {
         return all
     }
 
+    /// The longest that a round of any worker has taken since this was last asked, in seconds.
+    func takeLongestRound() -> Double { Double(threads.map { $0.takeLongestRound() }.max() ?? 0) / 1e9 }
+
     // MARK: The end
 
     /// Stops accepting, says goodbye on every tunnel, and waits for open connections; those left after `limit` are cut.

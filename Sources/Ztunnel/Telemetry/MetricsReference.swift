@@ -8,6 +8,7 @@ public enum ZtunnelMetricsReference {
         _ = try DNSMetrics(registry)
         _ = try PodGauges(registry)
         try AccessLogMetrics.register(in: registry) { 0 }
+        try WorkerMetrics.register(in: registry) { 0 }
         _ = try ProcessMetrics(registry, version: "")
         return registry.describe()
     }
@@ -18,5 +19,14 @@ enum AccessLogMetrics {
         try registry.gauge("apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind") {
             Double(dropped())
         }
+    }
+}
+
+enum WorkerMetrics {
+    static func register(in registry: MetricsRegistry, longestRound: @escaping @Sendable () -> Double) throws {
+        try registry.gauge(
+            "apus_worker_longest_round_seconds",
+            "Longest that one round of a worker's loop has taken since the last scrape: so long its other connections waited",
+            read: { longestRound() })
     }
 }
