@@ -139,6 +139,10 @@ public final class HBONEConnection {
     public var peerIdentity: SPIFFEIdentity? { tls?.peerIdentity }
     /// All identities in the peer's certificate.
     public var peerIdentities: [SPIFFEIdentity] { tls?.peerIdentities ?? [] }
+    /// The certificates of the peer's chain, to recognise a revoked one by; empty when nothing is ever revoked.
+    public var peerChain: [CertificateKey] { tls?.peerChain ?? [] }
+    /// Of the revocation lists that the chain was held against.
+    public var revocationGeneration: UInt64 { tls?.revocationGeneration ?? 0 }
     /// The TLS suite, such as `TLS_AES_128_GCM_SHA256`; empty before the handshake is over.
     public var cipherName: String { tls?.cipherName ?? "" }
     /// The TLS key exchange, such as `X25519MLKEM768`; empty before the handshake is over.

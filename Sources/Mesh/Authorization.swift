@@ -88,7 +88,8 @@ extension MeshState {
         let (policies, unknown) = policies(for: workload)
         if policies.isEmpty, unknown.isEmpty { return AuthorizationVerdict(.allowedByDefault) }
 
-        let matcher = AuthorizationMatcher(request)
+        let matcher = AuthorizationMatcher(
+            request, trustDomains: settings.trustDomains.companions(of: workload.trustDomain))
         var dryRun: [AuthorizationVerdict.DryRun] = []
         func verdict(_ outcome: AuthorizationVerdict.Outcome) -> AuthorizationVerdict {
             AuthorizationVerdict(outcome, dryRun: dryRun, unknownPolicies: unknown)

@@ -45,10 +45,26 @@ enum Ternary {
 struct AuthorizationMatcher {
     private let request: AuthorizationRequest
     private let principal: String?
+    /// The same peer under the other names of its trust domain.
+    private let aliases: [String]
 
-    init(_ request: AuthorizationRequest) {
+    /// - Parameter trustDomains: Those that count as the workload's own.
+    init(_ request: AuthorizationRequest, trustDomains: TrustDomains) {
         self.request = request
         principal = request.sourceIdentity?.principal
+        aliases = request.sourceIdentity.map { Self.aliases(of: $0, trustDomains) } ?? []
+    }
+
+    private static func aliases(of identity: SPIFFEIdentity, _ trustDomains: TrustDomains) -> [String] {
+        guard trustDomains.contains(identity.trustDomain) else { return [] }
+        var names = trustDomains.names
+        if !names.contains(TrustDomains.pointer) { names.append(TrustDomains.pointer) }
+        guard names.count > 1 else { return [] }
+        return names.filter { $0 != identity.trustDomain }.map {
+            SPIFFEIdentity(
+                trustDomain: $0, namespace: identity.namespace, serviceAccount: identity.serviceAccount
+            ).principal
+        }
     }
 
     /// Whether a policy acts on the connection. In doubt a deny policy does and an allow policy does not.
@@ -70,7 +86,7 @@ struct AuthorizationMatcher {
         if match.isEmpty { return .no }
         return Ternary.all([
             field(match.namespaces, match.notNamespaces) { test($0, request.sourceIdentity?.namespace) },
-            field(match.principals, match.notPrincipals) { test($0, principal) },
+            field(match.principals, match.notPrincipals, testPrincipal),
             field(match.serviceAccounts, match.notServiceAccounts) { test($0) },
             field(match.sourceAddresses, match.notSourceAddresses) { test($0, request.sourceAddress) },
             field(match.destinationAddresses, match.notDestinationAddresses) { test($0, request.destination.address) },
@@ -84,6 +100,13 @@ struct AuthorizationMatcher {
         let wanted = positive.isEmpty ? Ternary.yes : Ternary.any(positive, test)
         if negative.isEmpty { return wanted }
         return Ternary.all([wanted, !Ternary.any(negative, test)]) { $0 }
+    }
+
+    /// A peer is matched under each name that its trust domain has.
+    private func testPrincipal(_ pattern: AuthorizationPolicy.StringMatch) -> Ternary {
+        let own = test(pattern, principal)
+        guard own == .no, !aliases.isEmpty else { return own }
+        return Ternary.any(aliases) { test(pattern, $0) }
     }
 
     /// A peer without identity has no value, and nothing matches that.

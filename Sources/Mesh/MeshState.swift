@@ -11,11 +11,17 @@ public struct MeshSettings: Hashable, Sendable {
     /// connection to the other policies; `deny` refuses until the policy is there.
     public var unknownPolicies: UnknownPolicies
     public enum UnknownPolicies: UInt8, Hashable, Sendable { case skip, deny }
+    /// Those that count as one, in the principals of policies.
+    public var trustDomains: TrustDomains
 
-    public init(network: String = "", localNode: String? = nil, unknownPolicies: UnknownPolicies = .skip) {
+    public init(
+        network: String = "", localNode: String? = nil, unknownPolicies: UnknownPolicies = .skip,
+        trustDomains: TrustDomains = TrustDomains(TrustDomains.pointer)
+    ) {
         self.network = network
         self.localNode = localNode
         self.unknownPolicies = unknownPolicies
+        self.trustDomains = trustDomains
     }
 }
 

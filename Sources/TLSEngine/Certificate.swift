@@ -1,9 +1,10 @@
 import CNIOBoringSSL
 import Mesh
 
-/// A parsed X.509 certificate.
-final class Certificate {
-    let handle: OpaquePointer
+/// A parsed X.509 certificate; it never changes.
+final class Certificate: Sendable {
+    // The library locks what it changes in it (reference count and parsed extensions).
+    nonisolated(unsafe) let handle: OpaquePointer
 
     init(owning handle: OpaquePointer) { self.handle = handle }
 

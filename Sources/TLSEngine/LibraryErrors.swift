@@ -31,6 +31,7 @@ enum Alert {
     static let recordOverflow: UInt8 = 22
     static let badCertificate: UInt8 = 42
     static let unsupportedCertificate: UInt8 = 43
+    static let certificateRevoked: UInt8 = 44
     static let certificateExpired: UInt8 = 45
     static let certificateUnknown: UInt8 = 46
     static let illegalParameter: UInt8 = 47

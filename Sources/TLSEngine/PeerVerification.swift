@@ -7,11 +7,13 @@ struct VerifiedPeer {
     var identities: [SPIFFEIdentity] = []
     /// The one that the rule of our role found.
     var identity: SPIFFEIdentity?
+    var chain = CheckedChain()
 }
 
 /// Decides whether a peer's certificate chain is good for a session.
 enum PeerVerification {
-    /// Checks the chain up to one of the context's roots and then the identities.
+    /// Finds the identity that counts, checks the chain up to one of the roots that vouch for its trust domain, and
+    /// holds the chain against the revocation lists.
     /// - Parameter chain: The peer's certificates as sent, the leaf first (a stack of CRYPTO_BUFFER).
     static func verify(
         chain: OpaquePointer?, context: TLSContext, expected: [SPIFFEIdentity]
@@ -36,23 +38,32 @@ enum PeerVerification {
             }
             certificates.append(Certificate(owning: parsed))
         }
-        try verifyChain(certificates, context)
         let identities = certificates[0].identities
-        switch context.role {
-        case .server:
-            guard let own = identities.first(where: { context.trustDomains.contains($0.trustDomain) }) else {
-                throw trustDomainMismatch(certificates[0], context)
+        let found: SPIFFEIdentity? =
+            switch context.role {
+            case .server: identities.first { context.trustDomains.contains($0.trustDomain) }
+            case .client: identities.first { shown in expected.contains { context.match($0, shown) } }
             }
-            return VerifiedPeer(identities: identities, identity: own)
-        case .client:
-            guard let found = identities.first(where: { expected.contains($0) }) else {
-                throw identityMismatch(certificates[0], expected)
+        // A chain that does not hold is told first: what it says of itself means nothing then.
+        let store = found.map { context.store(for: $0.trustDomain) } ?? context.store
+        let verified = try verifyChain(certificates, store, context)
+        guard let found else {
+            switch context.role {
+            case .server: throw trustDomainMismatch(certificates[0], context)
+            case .client: throw identityMismatch(certificates[0], expected)
             }
-            return VerifiedPeer(identities: identities, identity: found)
         }
+        var peer = VerifiedPeer(identity: found)
+        // Names of a trust domain that other roots vouch for are not proved by this chain.
+        peer.identities = identities.filter { context.store(for: $0.trustDomain) == store }
+        if let revocation = context.revocation { peer.chain = try revocation.check(verified, context.role) }
+        return peer
     }
 
-    private static func verifyChain(_ certificates: [Certificate], _ context: TLSContext) throws(TLSError) {
+    /// - Returns: The chain that was found, leaf first and trust anchor last; only needed to look for revoked ones.
+    private static func verifyChain(
+        _ certificates: [Certificate], _ store: OpaquePointer, _ context: TLSContext
+    ) throws(TLSError) -> [Certificate] {
         guard let verification = X509_STORE_CTX_new(), let untrusted = OPENSSL_sk_new_null() else {
             throw TLSError(.internalFailure, "no memory to verify a certificate", alert: Alert.internalError)
         }
@@ -64,7 +75,7 @@ enum PeerVerification {
             OPENSSL_sk_push(untrusted, UnsafeMutableRawPointer(certificate.handle))
         }
         let purpose = context.role == .server ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER
-        guard X509_STORE_CTX_init(verification, context.store, certificates[0].handle, untrusted) == 1,
+        guard X509_STORE_CTX_init(verification, store, certificates[0].handle, untrusted) == 1,
             X509_STORE_CTX_set_purpose(verification, CInt(purpose)) == 1
         else {
             throw TLSError(
@@ -75,9 +86,21 @@ enum PeerVerification {
         let verified = X509_verify_cert(verification)
         let code = X509_STORE_CTX_get_error(verification)
         ERR_clear_error()
-        guard verified != 1 || code != X509_V_OK else { return }
+        guard verified != 1 || code != X509_V_OK else {
+            return context.revocation == nil ? [] : chain(of: verification)
+        }
         let depth = Int(X509_STORE_CTX_get_error_depth(verification))
         throw chainError(code, depth, certificates, context.role)
+    }
+
+    private static func chain(of verification: OpaquePointer) -> [Certificate] {
+        guard let found = X509_STORE_CTX_get0_chain(verification) else { return [] }
+        return (0..<OPENSSL_sk_num(found)).compactMap { index in
+            guard let item = OPENSSL_sk_value(found, index) else { return nil }
+            let certificate = OpaquePointer(item)
+            X509_up_ref(certificate)
+            return Certificate(owning: certificate)
+        }
     }
 
     private static func chainError(

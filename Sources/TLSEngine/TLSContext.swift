@@ -13,7 +13,8 @@ public final class TLSContext: Sendable {
     }
 
     public let role: Role
-    /// The trust domains whose clients a server context accepts; our own first.
+    /// The trust domains that count as one: their clients are accepted, and an expected server may show any of them;
+    /// our own first.
     public let trustDomains: [String]
     /// The identities in our own leaf.
     public let identities: [SPIFFEIdentity]
@@ -21,6 +22,8 @@ public final class TLSContext: Sendable {
     // The library locks what it changes in them (reference counts and the store's lookup cache).
     nonisolated(unsafe) let handle: OpaquePointer
     nonisolated(unsafe) let store: OpaquePointer
+    nonisolated(unsafe) private let storesByTrustDomain: [String: OpaquePointer]
+    let revocation: RevocationStore?
     /// Seconds since 1970 that certificates are checked against.
     let clock: @Sendable () -> Int64
 
@@ -30,7 +33,7 @@ public final class TLSContext: Sendable {
     public static func server(
         _ material: TLSMaterial, clock: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }
     ) throws(TLSError) -> TLSContext {
-        try TLSContext(.server, material, groups: Self.groups, clock: clock)
+        try TLSContext(.server, material, groups: groups(material), clock: clock)
     }
 
     /// A context for opening connections: the server needs a chain to one of the roots, made for server
@@ -39,11 +42,15 @@ public final class TLSContext: Sendable {
     public static func client(
         _ material: TLSMaterial, clock: @escaping @Sendable () -> Int64 = { Int64(time(nil)) }
     ) throws(TLSError) -> TLSContext {
-        try TLSContext(.client, material, groups: Self.groups, clock: clock)
+        try TLSContext(.client, material, groups: groups(material), clock: clock)
     }
 
     /// The key exchanges we offer, the preferred one first.
     static let groups = [UInt16(SSL_GROUP_X25519_MLKEM768), UInt16(SSL_GROUP_X25519)]
+
+    private static func groups(_ material: TLSMaterial) -> [UInt16] {
+        material.requiresPostQuantum ? [UInt16(SSL_GROUP_X25519_MLKEM768)] : groups
+    }
 
     /// The cipher suites by preference: those of the Rust ztunnel. AES-128-GCM first, as between two Envoys, so that a
     /// tunnel has the same one whoever the peer is.
@@ -62,8 +69,12 @@ public final class TLSContext: Sendable {
         guard let handle = SSL_CTX_new(TLS_with_buffers_method()), let store = X509_STORE_new() else {
             throw TLSError(.internalFailure, "no memory for a TLS context")
         }
+        var stores: [String: OpaquePointer] = [:]
+        for domain in material.rootsByTrustDomain.keys { stores[domain] = X509_STORE_new() }
         self.handle = handle
         self.store = store
+        storesByTrustDomain = stores
+        revocation = material.revocation
         self.role = role
         self.clock = clock
         guard let leaf = material.certificateChain.first else {
@@ -82,6 +93,10 @@ public final class TLSContext: Sendable {
                 hint: "the certificate needs a URI name spiffe://<trust domain>/ns/<namespace>/sa/<service account>")
         }
         try Self.add(roots: material.roots, to: store)
+        for (domain, roots) in material.rootsByTrustDomain {
+            guard let store = stores[domain] else { throw TLSError(.internalFailure, "no memory for a TLS context") }
+            try Self.add(roots: roots, to: store)
+        }
         try Self.install(material, in: handle)
         try configure(groups: groups)
     }
@@ -89,6 +104,18 @@ public final class TLSContext: Sendable {
     deinit {
         SSL_CTX_free(handle)
         X509_STORE_free(store)
+        for store in storesByTrustDomain.values { X509_STORE_free(store) }
+    }
+
+    /// What vouches for identities of a trust domain.
+    func store(for trustDomain: String) -> OpaquePointer { storesByTrustDomain[trustDomain] ?? store }
+
+    /// Whether what a server shows is what is expected of it: the same service account of a trust domain that counts as
+    /// the same.
+    func match(_ expected: SPIFFEIdentity, _ shown: SPIFFEIdentity) -> Bool {
+        expected.namespace == shown.namespace && expected.serviceAccount == shown.serviceAccount
+            && (expected.trustDomain == shown.trustDomain
+                || (trustDomains.contains(expected.trustDomain) && trustDomains.contains(shown.trustDomain)))
     }
 
     private func configure(groups: [UInt16]) throws(TLSError) {

@@ -7,6 +7,7 @@ public struct TLSError: Error, Sendable, Hashable {
         private enum Kind: String {
             case invalidMaterial, notTLS, protocolVersion, noSharedParameters, noApplicationProtocol
             case noPeerCertificate, untrustedCertificate, certificateNotValidNow, wrongPurpose, badCertificate
+            case certificateRevoked, revocationUnknown
             case trustDomainMismatch, identityMismatch
             case peerAlert, truncated, protocolViolation, internalFailure
         }
@@ -34,6 +35,10 @@ public struct TLSError: Error, Sendable, Hashable {
         public static let wrongPurpose = Code(.wrongPurpose)
         /// The peer's certificate is malformed or breaks a rule of RFC 5280.
         public static let badCertificate = Code(.badCertificate)
+        /// A certificate of the peer's chain is on its authority's revocation list.
+        public static let certificateRevoked = Code(.certificateRevoked)
+        /// There should be revocation lists, and there are none that can be used.
+        public static let revocationUnknown = Code(.revocationUnknown)
         /// No SPIFFE identity of the client lies in our trust domain.
         public static let trustDomainMismatch = Code(.trustDomainMismatch)
         /// No identity of the server is one of the expected ones.
@@ -84,5 +89,12 @@ extension TLSError: CustomStringConvertible {
         if let cause { text += ": \(cause)" }
         if let hint { text += " (\(hint))" }
         return text
+    }
+}
+
+extension TLSError {
+    /// Whether a certificate is revoked: the peer's, as our lists say, or our own, as the peer says.
+    public var isRevocation: Bool {
+        code == .certificateRevoked || code == .peerAlert && alert == Alert.certificateRevoked
     }
 }

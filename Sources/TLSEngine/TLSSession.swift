@@ -41,6 +41,10 @@ public final class TLSSession {
     /// All identities in the peer's certificate.
     public var peerIdentities: [SPIFFEIdentity] { peer.identities }
     public let role: TLSContext.Role
+    /// The certificates of the peer's chain, leaf first, without the trust anchor; empty when nothing is ever revoked.
+    public var peerChain: [CertificateKey] { peer.chain.keys }
+    /// Of the revocation lists that the chain was held against: ``RevocationStore/generation``.
+    public var revocationGeneration: UInt64 { peer.chain.generation }
 
     private var peer = VerifiedPeer()
     private var suite: CipherSuite?

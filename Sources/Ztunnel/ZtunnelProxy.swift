@@ -21,6 +21,8 @@ public final class ZtunnelProxy: Sendable {
     private let zds: ZDSClient
     private let zdsThread = Mutex<pthread_t?>(nil)
     private let observation: Mutex<MeshStore.Observation?>
+    private let revocation: RevocationMonitor?
+    private let revocationTask: Task<Void, Never>?
 
     /// Starts the workers; pods are served from ``start()`` on.
     public init(
@@ -33,14 +35,26 @@ public final class ZtunnelProxy: Sendable {
         self.readiness = readiness
         self.accessLog = accessLog
         self.logger = logger
-        contexts = CertificateContexts(certificates, logger: logger)
+        let revocationMetrics = try RevocationMetrics(metrics)
+        revocation = configuration.revocationFile.map {
+            RevocationMonitor(path: $0, metrics: revocationMetrics, readiness: readiness, logger: logger)
+        }
+        contexts = CertificateContexts(
+            certificates,
+            trust: CertificateContexts.Trust(
+                domains: TrustDomains(configuration.trustDomain, aliases: configuration.trustDomainAliases),
+                bundles: configuration.trustBundles, revocation: revocation?.store,
+                requiresPostQuantum: configuration.requiresPostQuantum), logger: logger)
         let services = ZtunnelServices(
             configuration: configuration, store: store, contexts: contexts, metrics: try ConnectionMetrics(metrics),
-            dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, logger: logger)
+            dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, logger: logger, revocation: revocation,
+            revocationMetrics: revocationMetrics)
         let keeperReady = KeeperReadiness(readiness)
         workers = try WorkerPool(
             count: configuration.workers, services: services, gauges: try PodGauges(metrics),
             onKeeper: { keeperReady.set($0) })
+        revocation?.whenRevoked { [workers] in workers.revoked($0) }
+        revocationTask = revocation.map { monitor in Task { await monitor.run() } }
         zds = try ZDSClient(
             path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers, logger: logger)
         observation = Mutex(nil)
@@ -62,6 +76,7 @@ public final class ZtunnelProxy: Sendable {
 
     /// Stops accepting, lets open connections run on for the drain limit, and ends the workers and the log.
     public func stop() async {
+        revocationTask?.cancel()
         zds.stop()
         if let thread = zdsThread.withLock({ $0 }) { pthread_join(thread, nil) }
         observation.withLock { $0 = nil }

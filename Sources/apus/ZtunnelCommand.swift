@@ -60,7 +60,8 @@ struct ZtunnelCommand: AsyncParsableCommand {
         let store = MeshStore(
             settings: MeshSettings(
                 network: settings.network, localNode: settings.nodeName.isEmpty ? nil : settings.nodeName,
-                unknownPolicies: .deny))
+                unknownPolicies: .deny,
+                trustDomains: TrustDomains(settings.trustDomain, aliases: settings.trustDomainAliases)))
         var certificateSettings = CertificateManager.Settings()
         certificateSettings.validity = settings.certificateLifetime
         let authority = try IstioCertificateClient(settings.certificateService)

@@ -60,6 +60,21 @@ struct TestAuthority {
         return try Self.der(certificate)
     }
 
+    /// A certificate that lets the other authority sign under this one's root.
+    func signAuthority(_ other: TestAuthority) throws -> [UInt8] {
+        let publicKey = Certificate.PublicKey(other.key.publicKey)
+        let certificate = try Certificate(
+            version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
+            notValidBefore: Date() - 3600, notValidAfter: Date() + 86400, issuer: name, subject: other.name,
+            signatureAlgorithm: .ecdsaWithSHA256,
+            extensions: try Certificate.Extensions {
+                Critical(BasicConstraints.isCertificateAuthority(maxPathLength: nil))
+                Critical(KeyUsage(keyCertSign: true, cRLSign: true))
+                SubjectKeyIdentifier(hash: publicKey)
+            }, issuerPrivateKey: Certificate.PrivateKey(key))
+        return try Self.der(certificate)
+    }
+
     private static func der(_ certificate: Certificate) throws -> [UInt8] {
         var serializer = DER.Serializer()
         try serializer.serialize(certificate)

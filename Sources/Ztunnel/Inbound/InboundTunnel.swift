@@ -3,9 +3,10 @@ import HBONE
 import LinuxNetwork
 import Mesh
 import Observability
+import TLSEngine
 
 /// A tunnel that a peer opens to the pod: TLS with the pod's certificate, then requests, each a connection of its own.
-final class InboundTunnel: InboundConnection, HBONEConnectionDelegate {
+final class InboundTunnel: InboundConnection, HBONEConnectionDelegate, RevocableTunnel {
     private unowned let proxy: PodProxy
     private var descriptor: FileDescriptor?
     private let peer: Endpoint?
@@ -16,6 +17,8 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate {
     private var halfOpen: HalfOpenTunnels<InboundTunnel>.Ticket?
     private var isDraining = false
     private var isEstablished = false
+    /// What the worker's index finds it by.
+    private var chain: [CertificateKey] = []
 
     init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         self.proxy = proxy
@@ -74,10 +77,14 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate {
 
     func connectionEstablished(_ connection: HBONEConnection) -> Bool {
         leaveHalfOpen()
+        guard let chain = proxy.worker.chains.insert(self, connection) else { return false }
+        self.chain = chain
         isEstablished = true
         if isDraining { connection.drain() }
         return true
     }
+
+    func revoke() { abort(.certificateRevoked) }
 
     func connection(_ connection: HBONEConnection, received request: ConnectRequest, on stream: HBONEStream) {
         guard let peer, let local, let identity = connection.peerIdentity else { return stream.reject(status: 400) }
@@ -137,6 +144,7 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate {
     private func over() {
         isOver = true
         leaveHalfOpen()
+        proxy.worker.chains.remove(self, chain)
         if let descriptor = descriptor.take() { Sockets.resetOnClose(descriptor.raw) }
         connection = nil
         proxy.ended(self)

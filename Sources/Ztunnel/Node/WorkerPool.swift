@@ -3,6 +3,7 @@ import Handover
 import LinuxNetwork
 import Mesh
 import Synchronization
+import TLSEngine
 
 /// The workers, as the rest of the process sees them: everything said to them is said to all.
 final class WorkerPool: ServedPods {
@@ -90,6 +91,11 @@ final class WorkerPool: ServedPods {
 
     func meshChanged(_ change: MeshChange) {
         for thread in threads { thread.submit { $0.meshChanged(change) } }
+    }
+
+    /// Ends the tunnels whose peers' certificates are revoked now.
+    func revoked(_ keys: Set<CertificateKey>) {
+        for thread in threads { thread.submit { $0.chains.revoked(keys) } }
     }
 
     func connections() async -> [String: PodProxy.Listing] {

@@ -21,11 +21,15 @@ struct TunnelFailure: Error, Equatable {
 }
 
 extension TunnelFailure {
+    static let revoked = TunnelFailure(
+        text: AbortReason.certificateRevoked.text, flag: AbortReason.certificateRevoked.flag)
+
     /// - Parameter mayBeDelivered: The application's first bytes went along with the request. A peer that did not say that
     ///   it has not looked at them may have handed them on, and then nobody else may get them a second time.
     init(_ error: HBONEError, mayBeDelivered: Bool = false) {
         let (flag, kind): (TelemetryLabels.ResponseFlag, Kind) =
             switch error.code {
+            case .tls where error.tlsError?.isRevocation == true: (.certificateRevoked, .endpoint)
             case .tls, .handshakeTimedOut: (.tlsFailure, .endpoint)
             case .settingsTimedOut, .protocolError: (.http2HandshakeFailure, .endpoint)
             case .connectTimedOut: (.networkPolicy, .endpoint)

@@ -70,7 +70,7 @@ final class TunnelPool {
 }
 
 /// One tunnel, from the wait for certificate and socket to its end.
-final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
+final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, TimerHandler {
     private enum State {
         case preparing
         case open(HBONEConnection)
@@ -87,6 +87,10 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
     private var early: [TunnelRequest] = []
     private var knowsLimit = false
     private var context: TLSContext?
+    /// What the worker's index finds it by.
+    private var chain: [CertificateKey] = []
+    /// Its streams end because the peer's certificate was revoked.
+    private(set) var isRevoked = false
     /// While preparing: the limit for it. While open without streams: the idle limit.
     private var timer: TimerID?
 
@@ -231,7 +235,18 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
         }
     }
 
+    func connectionEstablished(_ connection: HBONEConnection) -> Bool {
+        guard let chain = proxy.worker.chains.insert(self, connection) else { return false }
+        self.chain = chain
+        return true
+    }
+
     func connectionClosed(_ connection: HBONEConnection, error: HBONEError?) { end() }
+
+    func revoke() {
+        isRevoked = true
+        if case .open(let connection) = state { connection.close() }
+    }
 
     func drain() {
         if case .open(let connection) = state { connection.drain() }
@@ -245,6 +260,7 @@ final class Tunnel: HBONEConnectionDelegate, StockWaiter, TimerHandler {
     private func end() {
         guard !isOver else { return }
         cancelTimer()
+        proxy.worker.chains.remove(self, chain)
         state = .over
         early = []
         pool?.remove(self)

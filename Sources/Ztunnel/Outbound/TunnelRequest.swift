@@ -1,5 +1,6 @@
 import HBONE
 import Mesh
+import TLSEngine
 
 /// Who asked for a tunnel.
 protocol TunnelRequestDelegate: AnyObject {
@@ -56,8 +57,9 @@ final class TunnelRequest: HBONEStreamDelegate {
     }
 
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
+        let isRevoked = tunnel?.isRevoked ?? false
         tunnel?.streamEnded()
-        self.end(end.error.map { TunnelFailure($0, mayBeDelivered: stream.hasSentEarly) })
+        self.end(isRevoked ? .revoked : end.error.map { TunnelFailure($0, mayBeDelivered: stream.hasSentEarly) })
     }
 
     private func end(_ failure: TunnelFailure?) {

@@ -12,11 +12,21 @@ final class CertificateContexts: Sendable {
         let serialNumber: String
     }
 
+    /// What the operator says of trust, beside the certificates.
+    struct Trust: Sendable {
+        var domains = TrustDomains(TrustDomains.pointer)
+        var bundles: [TrustBundle] = []
+        var revocation: RevocationStore?
+        var requiresPostQuantum = false
+    }
+
     private let source: any WorkloadCertificateSource
+    private let trust: Trust
     private let pairs = Mutex<[SPIFFEIdentity: Pair]>([:])
 
-    init(_ source: any WorkloadCertificateSource, logger: Logger) {
+    init(_ source: any WorkloadCertificateSource, trust: Trust = Trust(), logger: Logger) {
         self.source = source
+        self.trust = trust
         source.onRenewal { [weak self] certificate in
             do {
                 _ = try self?.install(certificate)
@@ -52,12 +62,29 @@ final class CertificateContexts: Sendable {
     }
 
     private func install(_ certificate: WorkloadCertificate) throws(TLSError) -> Pair {
-        let material = TLSMaterial(
-            certificateChain: certificate.chainDER, privateKey: certificate.privateKeyDER, roots: certificate.rootsDER,
-            trustDomain: certificate.identity.trustDomain)
+        let material = trust.material(of: certificate)
         let pair = Pair(
             client: try .client(material), server: try .server(material), serialNumber: certificate.serialNumber)
         pairs.withLock { $0[certificate.identity] = pair }
         return pair
+    }
+}
+
+extension CertificateContexts.Trust {
+    /// The roots that came with the certificate vouch for every trust domain but those that have a bundle; a bundle of
+    /// our own adds to them.
+    func material(of certificate: WorkloadCertificate) -> TLSMaterial {
+        let own = domains.companions(of: certificate.identity.trustDomain)
+        let common = certificate.rootsDER + bundles.filter(\.trustDomains.isEmpty).flatMap(\.rootsDER)
+        var special: [String: [[UInt8]]] = [:]
+        for bundle in bundles {
+            for domain in bundle.trustDomains {
+                special[domain, default: own.local == domain ? common : []] += bundle.rootsDER
+            }
+        }
+        return TLSMaterial(
+            certificateChain: certificate.chainDER, privateKey: certificate.privateKeyDER, roots: common,
+            trustDomain: own.local, trustDomainAliases: Array(own.names.dropFirst()), rootsByTrustDomain: special,
+            revocation: revocation, requiresPostQuantum: requiresPostQuantum)
     }
 }

@@ -25,16 +25,24 @@ enum AbortReason {
     case podGone
     case policyChange
     case idle
+    case certificateRevoked
 
     var text: String {
         switch self {
         case .podGone: "connection closed due to connection drain"
         case .policyChange: "connection closed due to policy change"
         case .idle: "connection closed because nothing moved on it for as long as APUS_IDLE_TIMEOUT says"
+        case .certificateRevoked: "connection closed because the peer's certificate was revoked (CERT_REVOKED)"
         }
     }
 
-    var flag: TelemetryLabels.ResponseFlag { self == .policyChange ? .denied : .none }
+    var flag: TelemetryLabels.ResponseFlag {
+        switch self {
+        case .podGone, .idle: .none
+        case .policyChange: .denied
+        case .certificateRevoked: .certificateRevoked
+        }
+    }
     var error: HBONEError { HBONEError(.closedLocally, text) }
 }
 

@@ -16,6 +16,9 @@ struct ZtunnelServices: Sendable {
     let limiters = ConnectionLimiters()
     let health = EndpointHealth()
     let logger: Logger
+    /// Where peers' certificates can be revoked.
+    var revocation: RevocationMonitor?
+    var revocationMetrics: RevocationMetrics?
 }
 
 /// One thread of the data path with the pods' connections that it took. Nothing in it is shared with other threads.
@@ -23,6 +26,8 @@ final class Worker {
     let loop: EventLoop
     let services: ZtunnelServices
     let counters: CounterCache
+    /// Tunnels in both directions, to be found when a peer's certificate is revoked.
+    let chains: ChainIndex
     var random = FastRandom()
     /// Addresses of hosts that workloads name instead of having addresses.
     private(set) lazy var hosts = HostResolver(loop: loop, ipv6: services.configuration.ipv6Enabled, files: files)
@@ -42,6 +47,7 @@ final class Worker {
         self.loop = loop
         self.services = services
         counters = CounterCache(services.metrics)
+        chains = ChainIndex(services.revocation, services.revocationMetrics)
         remote = loop.remote
         box = WorkerBox()
         box.worker = self

@@ -7,6 +7,7 @@ public enum ZtunnelMetricsReference {
         _ = try ConnectionMetrics(registry)
         _ = try DNSMetrics(registry)
         _ = try PodGauges(registry)
+        _ = try RevocationMetrics(registry)
         try AccessLogMetrics.register(in: registry) { 0 }
         try WorkerMetrics.register(in: registry) { 0 }
         _ = try ProcessMetrics(registry, version: "")
