@@ -205,7 +205,8 @@ let package = Package(
             name: "ZtunnelTests",
             dependencies: [
                 "Addressing", "DNS", "HBONE", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink",
-                "Observability", "Redirection", "TLSEngine", "Ztunnel",
+                "Observability", "Redirection", "TLSEngine", "Ztunnel", .x509, .crypto,
+                .asn1, .logging,
             ],
             swiftSettings: strict),
         .testTarget(

@@ -68,9 +68,9 @@ extension CertificateManager {
 
         public let identity: SPIFFEIdentity
         public let state: State
-        public let serialNumber: String?
-        public let notBefore: Date?
-        public let notAfter: Date?
+        /// Of the certificate in force, where there is one: leaf first, without the roots.
+        public let chain: [CertificateDetail]
+        public let roots: [CertificateDetail]
         /// Of the last attempt, if that failed.
         public let error: IdentityError?
     }
@@ -84,8 +84,9 @@ extension CertificateManager {
             let state: Status.State =
                 certificate != nil ? .available : entry.failure != nil ? .unavailable : .initializing
             return Status(
-                identity: identity, state: state, serialNumber: certificate?.serialNumber,
-                notBefore: certificate?.notBefore, notAfter: certificate?.notAfter, error: entry.failure)
+                identity: identity, state: state,
+                chain: certificate?.chainDER.compactMap { CertificateDetail(der: $0) } ?? [],
+                roots: certificate?.rootsDER.compactMap { CertificateDetail(der: $0) } ?? [], error: entry.failure)
         }
         .sorted { $0.identity.principal < $1.identity.principal }
     }

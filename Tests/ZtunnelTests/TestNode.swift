@@ -180,6 +180,15 @@ final class TestNode {
             notBefore: issued.notBefore, notAfter: issued.notAfter, serialNumber: issued.serialNumber)
     }
 
+    /// Someone of another trust domain with a certificate of our own authority.
+    func member(trustDomain: String) async throws -> WorkloadCertificate {
+        let other = try EmbeddedCA(directory: directory + "/ca", trustDomain: trustDomain, now: Date())
+        let identity = SPIFFEIdentity(trustDomain: trustDomain, namespace: "shop", serviceAccount: "outsider")
+        let request = try CertificateSigningRequestMaker.make(for: identity)
+        let chain = try other.sign(csrPEM: request.csrPEM, for: identity, validity: .seconds(3600), now: Date())
+        return try await chain.certificate(for: identity, key: request.key, at: Date())
+    }
+
     /// The pod's record, as a controller would send it.
     func workload(
         _ pod: TestPod, hbone: Bool = true, policies: [String] = [], services: [NamespacedHostname: PortMap] = [:],

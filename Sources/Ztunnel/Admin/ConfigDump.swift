@@ -6,6 +6,8 @@ import Mesh
 struct ConfigDump: Encodable {
     struct CertificateEntry: Encodable {
         struct Detail: Encodable {
+            /// Base64 of the PEM text.
+            let pem: String
             let serialNumber: String
             let validFrom: String
             let expirationTime: String
@@ -13,6 +15,7 @@ struct ConfigDump: Encodable {
         let identity: String
         let state: String
         let certChain: [Detail]
+        let rootCerts: [Detail]
     }
 
     struct PodEntry: Encodable {
@@ -158,15 +161,21 @@ extension ConfigDump.PolicyEntry {
 extension ConfigDump.CertificateEntry {
     init(_ status: CertificateManager.Status) {
         identity = status.identity.description
-        state = status.error.map { "Unavailable: \($0)" } ?? status.state.rawValue
-        if let serialNumber = status.serialNumber, let from = status.notBefore, let until = status.notAfter {
-            certChain = [
-                Detail(
-                    serialNumber: serialNumber, validFrom: from.ISO8601Format(), expirationTime: until.ISO8601Format())
-            ]
-        } else {
-            certChain = []
-        }
+        // A certificate that is in force is available, whatever became of the attempt to renew it.
+        state =
+            status.state == .unavailable
+            ? "\(status.state.rawValue): \(status.error.map { "\($0)" } ?? "-")" : status.state.rawValue
+        certChain = status.chain.map(Detail.init)
+        rootCerts = status.roots.map(Detail.init)
+    }
+}
+
+extension ConfigDump.CertificateEntry.Detail {
+    init(_ certificate: CertificateDetail) {
+        pem = Data(certificate.pem.utf8).base64EncodedString()
+        serialNumber = certificate.serialNumber
+        validFrom = certificate.notBefore.ISO8601Format()
+        expirationTime = certificate.notAfter.ISO8601Format()
     }
 }
 
