@@ -73,6 +73,45 @@ struct HandshakeTests {
         #expect(pair.server.session.state == .established)
     }
 
+    @Test("a second connection resumes nothing: no pre-shared key is offered, and all of the handshake is made again")
+    func noResumption() throws {
+        let client = try TLSContext.client(authority.material(SessionPair.clientName))
+        let server = try TLSContext.server(authority.material(SessionPair.serverName))
+        var flights: [Int] = []
+        for _ in 0..<2 {
+            let pair = try SessionPair(client: End(client, expecting: [SessionPair.serverName]), server: End(server))
+            let hello = pair.client.receive([])
+            // 41 pre_shared_key and 42 early_data; 45 psk_key_exchange_modes is how a client asks for tickets.
+            #expect(Set(try Self.extensions(ofHello: hello)).isDisjoint(with: [41, 42]))
+            let flight = pair.server.receive(hello)
+            flights.append(flight.count)
+            #expect(pair.server.receive(pair.client.receive(flight)).isEmpty)
+            #expect(pair.server.session.peerIdentity == SPIFFEIdentity(SessionPair.clientName))
+        }
+        // With its certificate again: a resumed handshake has none and is far shorter.
+        #expect(abs(flights[0] - flights[1]) < 16)
+    }
+
+    /// The types of the extensions in a ClientHello record (RFC 8446 section 4.1.2).
+    private static func extensions(ofHello record: [UInt8]) throws -> [Int] {
+        var index = 5 + 4 + 2 + 32
+        func number(_ count: Int) throws -> Int {
+            try #require(index + count <= record.count)
+            defer { index += count }
+            return record[index..<index + count].reduce(0) { $0 << 8 | Int($1) }
+        }
+        index += try number(1)
+        index += try number(2)
+        index += try number(1)
+        let end = try number(2) + index
+        var types: [Int] = []
+        while index < end {
+            types.append(try number(2))
+            index += try number(2)
+        }
+        return types
+    }
+
     @Test("bytes behind the handshake in the same read are opened")
     func earlyBytes() throws {
         let pair = try SessionPair(authority)
