@@ -78,7 +78,7 @@ struct ZtunnelCommand: AsyncParsableCommand {
         let admin = try await AdminServers.start(
             settings, proxy: proxy, logs: logs, version: Version.text, certificates: { certificates.statuses },
             quit: { continuation.yield(SIGTERM) })
-        let counts = try ProcessMetrics(metrics, version: Version.text)
+        let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text)
         let discovery = try DiscoveryClient(
             settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) })
         let synced = readiness.pending("state manager")
