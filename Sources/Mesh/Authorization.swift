@@ -115,16 +115,16 @@ extension MeshState {
     /// The policies that apply to a workload, and the keys it lists that are not known. Ordered, so that the same
     /// connection is always refused by the same policy.
     public func policies(for workload: Workload) -> (policies: [AuthorizationPolicy], unknown: [String]) {
-        if policyKeys.isEmpty, workload.authorizationPolicies.isEmpty { return ([], []) }
+        if tables.policyKeys.isEmpty, workload.authorizationPolicies.isEmpty { return ([], []) }
         var keys: [String] = []
         for realm in workload.namespace.isEmpty ? [""] : ["", workload.namespace] {
-            if let found = policyKeys[realm] { keys += found.sorted() }
+            if let found = tables.policyKeys[realm] { keys += found }
         }
         for key in workload.authorizationPolicies where !keys.contains(key) { keys.append(key) }
         var policies: [AuthorizationPolicy] = []
         var unknown: [String] = []
         for key in keys {
-            if let policy = policiesByKey[key] { policies.append(policy) } else { unknown.append(key) }
+            if let policy = tables.policiesByKey[key] { policies.append(policy) } else { unknown.append(key) }
         }
         return (policies, unknown)
     }

@@ -1,25 +1,40 @@
 import Addressing
 
-/// How many address blocks are in use of each prefix length, by family.
+/// How many address blocks are in use of each prefix length, by family, so that a lookup tries those lengths alone.
 struct BlockLengths: Hashable, Sendable {
-    private var v4: [Int: Int] = [:]
-    private var v6: [Int: Int] = [:]
+    private var v4: [Length] = []
+    private var v6: [Length] = []
+
+    private struct Length: Hashable, Sendable {
+        let bits: Int
+        var blocks: Int
+    }
 
     mutating func add(_ block: CIDR) { change(block, by: 1) }
     mutating func remove(_ block: CIDR) { change(block, by: -1) }
 
     private mutating func change(_ block: CIDR, by step: Int) {
         if block.base.isV4 {
-            v4[block.length, default: 0] += step
-            if v4[block.length] == 0 { v4[block.length] = nil }
+            Self.change(&v4, block.length, by: step)
         } else {
-            v6[block.length, default: 0] += step
-            if v6[block.length] == 0 { v6[block.length] = nil }
+            Self.change(&v6, block.length, by: step)
         }
     }
 
-    /// The blocks an address may be in, the smallest first.
-    func candidates(for address: IPAddress) -> [CIDR] {
-        (address.isV4 ? v4 : v6).keys.sorted(by: >).compactMap { CIDR(address, length: $0) }
+    /// The longest first, none without blocks.
+    private static func change(_ lengths: inout [Length], _ bits: Int, by step: Int) {
+        let index = lengths.firstIndex { $0.bits <= bits } ?? lengths.endIndex
+        if index == lengths.endIndex || lengths[index].bits != bits {
+            lengths.insert(Length(bits: bits, blocks: 0), at: index)
+        }
+        lengths[index].blocks += step
+        if lengths[index].blocks == 0 { lengths.remove(at: index) }
+    }
+
+    /// Calls the body with each block an address may be in, the smallest first.
+    func forEachCandidate(for address: IPAddress, _ body: (CIDR) -> Void) {
+        for length in address.isV4 ? v4 : v6 {
+            if let block = CIDR(address, length: length.bits) { body(block) }
+        }
     }
 }

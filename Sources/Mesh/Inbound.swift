@@ -164,7 +164,7 @@ extension MeshState {
             references = [named.waypoint].compactMap { $0 } + named.weightedWaypoints.map(\.destination)
         }
         return references.contains { reference in
-            refers(reference) {
+            refers(reference, toWorkloadAt: local, or: workload) {
                 $0.uid == workload.uid || $0.addresses.contains(local) && $0.network == workload.network
             }
         }

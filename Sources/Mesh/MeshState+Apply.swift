@@ -26,35 +26,35 @@ extension MeshState {
     private mutating func apply(_ update: MeshUpdate, _ change: inout MeshChange) {
         switch update {
         case .workload(let workload):
-            let old = workloadsByUID[workload.uid]
+            let old = tables.workloadsByUID[workload.uid]
             guard old != workload else { return }
             if let old { unlink(old) }
             link(workload)
             change.workloads.insert(workload.uid)
         case .service(let service):
-            let old = servicesByKey[service.key]
+            let old = tables.servicesByKey[service.key]
             guard old != service else { return }
             if let old { unlink(old) }
             link(service)
             change.services.insert(service.key)
         case .policy(let key, let policy):
-            let old = policiesByKey[key]
+            let old = tables.policiesByKey[key]
             guard old != policy else { return }
             if let old { unlink(old, key, &change) }
             link(policy, key, &change)
         case .remove(let name):
             remove(name, &change)
         case .removePolicy(let key):
-            guard let old = policiesByKey[key] else { return }
+            guard let old = tables.policiesByKey[key] else { return }
             unlink(old, key, &change)
         }
     }
 
     private mutating func remove(_ name: String, _ change: inout MeshChange) {
-        if let workload = workloadsByUID[name] {
+        if let workload = tables.workloadsByUID[name] {
             unlink(workload)
             change.workloads.insert(name)
-        } else if let key = NamespacedHostname(name), let service = servicesByKey[key] {
+        } else if let key = NamespacedHostname(name), let service = tables.servicesByKey[key] {
             unlink(service)
             change.services.insert(key)
         }
@@ -73,57 +73,57 @@ extension MeshState {
     }
 
     private mutating func link(_ workload: Workload) {
-        workloadsByUID[workload.uid] = workload
-        for key in addressKeys(workload) { workloadsByAddress.append(workload, to: key) }
-        if !workload.hostname.isEmpty { workloadsByHostname.append(workload, to: workload.hostname) }
+        tables.workloadsByUID[workload.uid] = workload
+        for key in addressKeys(workload) { tables.workloadsByAddress.append(workload, to: key) }
+        if !workload.hostname.isEmpty { tables.workloadsByHostname.append(workload, to: workload.hostname) }
         if isLocal(workload) {
-            localPods.append(workload, to: NamespacedName(namespace: workload.namespace, name: workload.name))
+            tables.localPods.append(workload, to: NamespacedName(namespace: workload.namespace, name: workload.name))
             let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
-            localAccounts[account, default: [:]][workload.uid] = workload
+            tables.localAccounts[account, default: [:]][workload.uid] = workload
         }
-        for service in workload.services.keys { endpoints[service, default: EndpointSet()].insert(workload) }
+        for service in workload.services.keys { tables.endpoints[service, default: EndpointSet()].insert(workload) }
     }
 
     private mutating func unlink(_ workload: Workload) {
-        workloadsByUID[workload.uid] = nil
+        tables.workloadsByUID[workload.uid] = nil
         let same: (Workload) -> Bool = { $0.uid == workload.uid }
-        for key in addressKeys(workload) { workloadsByAddress.remove(from: key, where: same) }
-        if !workload.hostname.isEmpty { workloadsByHostname.remove(from: workload.hostname, where: same) }
+        for key in addressKeys(workload) { tables.workloadsByAddress.remove(from: key, where: same) }
+        if !workload.hostname.isEmpty { tables.workloadsByHostname.remove(from: workload.hostname, where: same) }
         if isLocal(workload) {
             let pod = NamespacedName(namespace: workload.namespace, name: workload.name)
-            localPods.remove(from: pod, where: same)
+            tables.localPods.remove(from: pod, where: same)
             let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
-            localAccounts[account, default: [:]][workload.uid] = nil
-            if localAccounts[account]?.isEmpty == true { localAccounts[account] = nil }
+            tables.localAccounts[account, default: [:]][workload.uid] = nil
+            if tables.localAccounts[account]?.isEmpty == true { tables.localAccounts[account] = nil }
         }
         for service in workload.services.keys {
-            endpoints[service, default: EndpointSet()].remove(workload.uid)
-            if endpoints[service]?.isEmpty == true { endpoints[service] = nil }
+            tables.endpoints[service, default: EndpointSet()].remove(workload)
+            if tables.endpoints[service]?.isEmpty == true { tables.endpoints[service] = nil }
         }
     }
 
     // MARK: Services
 
     private mutating func link(_ service: Service) {
-        servicesByKey[service.key] = service
-        for address in unique(service.addresses) { servicesByAddress.append(service, to: address) }
+        tables.servicesByKey[service.key] = service
+        for address in unique(service.addresses) { tables.servicesByAddress.append(service, to: address) }
         for block in unique(service.blocks) {
-            servicesByBlock.append(service, to: block)
-            blockLengths.add(block.cidr)
+            tables.servicesByBlock.append(service, to: block)
+            tables.blockLengths.add(block.cidr)
         }
-        servicesByHostname.append(service, to: service.hostname)
+        tables.servicesByHostname.append(service, to: service.hostname)
     }
 
     private mutating func unlink(_ service: Service) {
         let key = service.key
         let same: (Service) -> Bool = { $0.key == key }
-        servicesByKey[key] = nil
-        for address in unique(service.addresses) { servicesByAddress.remove(from: address, where: same) }
+        tables.servicesByKey[key] = nil
+        for address in unique(service.addresses) { tables.servicesByAddress.remove(from: address, where: same) }
         for block in unique(service.blocks) {
-            servicesByBlock.remove(from: block, where: same)
-            blockLengths.remove(block.cidr)
+            tables.servicesByBlock.remove(from: block, where: same)
+            tables.blockLengths.remove(block.cidr)
         }
-        servicesByHostname.remove(from: service.hostname, where: same)
+        tables.servicesByHostname.remove(from: service.hostname, where: same)
     }
 
     // MARK: Policies
@@ -138,27 +138,29 @@ extension MeshState {
     }
 
     private mutating func link(_ policy: AuthorizationPolicy, _ key: String, _ change: inout MeshChange) {
-        policiesByKey[key] = policy
+        tables.policiesByKey[key] = policy
         change.policies.insert(key)
         guard let realm = realm(policy) else { return }
-        policyKeys[realm, default: []].insert(key)
+        var keys = tables.policyKeys[realm] ?? []
+        keys.insert(key, at: keys.firstIndex { $0 >= key } ?? keys.endIndex)
+        tables.policyKeys[realm] = keys
         change.policyNamespaces.insert(realm)
     }
 
     private mutating func unlink(_ policy: AuthorizationPolicy, _ key: String, _ change: inout MeshChange) {
-        policiesByKey[key] = nil
+        tables.policiesByKey[key] = nil
         change.policies.insert(key)
         guard let realm = realm(policy) else { return }
-        policyKeys[realm, default: []].remove(key)
-        if policyKeys[realm]?.isEmpty == true { policyKeys[realm] = nil }
+        let rest = (tables.policyKeys[realm] ?? []).filter { $0 != key }
+        tables.policyKeys[realm] = rest.isEmpty ? nil : rest
         change.policyNamespaces.insert(realm)
     }
 }
 
 /// The values in order without repetitions: a resource that names an address twice is indexed once.
-private func unique<Value: Hashable>(_ values: [Value]) -> [Value] {
-    if values.count < 2 { return values }
-    var seen: Set<Value> = []
+private func unique<Values: Collection>(_ values: Values) -> [Values.Element] where Values.Element: Hashable {
+    if values.count < 2 { return Array(values) }
+    var seen: Set<Values.Element> = []
     return values.filter { seen.insert($0).inserted }
 }
 

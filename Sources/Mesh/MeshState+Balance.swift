@@ -21,7 +21,7 @@ extension MeshState {
             // The proxy in front of the application takes everything on one port and is told which one was meant.
             return mode == .waypoint && workload.applicationTunnel?.port != nil ? port : nil
         }
-        guard let endpoints = endpoints[service.key] else { return nil }
+        guard let endpoints = tables.endpoints[service.key] else { return nil }
         var chosen: Workload?
         if !query.avoiding.isEmpty {
             chosen = choose(endpoints, service, source: source, random: &random) {
@@ -45,57 +45,82 @@ extension MeshState {
         random: inout some RandomNumberGenerator, where isUsable: (Workload) -> Bool
     ) -> Workload? {
         let health = service.loadBalancing?.healthPolicy ?? .onlyHealthy
-        let total = endpoints.weight(health)
-        guard total > 0 else { return nil }
         guard let rule = service.loadBalancing, rule.mode == .strict || rule.mode == .failover else {
-            // Nearly always every endpoint is usable, so a few draws find one without looking at all of them; drawing
-            // again after an unusable one leaves the odds among the others as they are.
-            for _ in 0..<4 {
+            let total = endpoints.weight(health)
+            guard total > 0 else { return nil }
+            for _ in 0..<Self.draws {
                 if let drawn = endpoints.at(.random(in: 0..<total, using: &random)), isUsable(drawn) { return drawn }
             }
-            return draw(endpoints, health, random: &random) { isUsable($0) ? 0 : nil }
+            return search(endpoints.spans(health, node: nil) { _, _ in 0 }, random: &random, where: isUsable)
         }
-        return draw(endpoints, health, random: &random) { isUsable($0) ? Self.rank($0, for: source, by: rule) : nil }
-    }
-
-    /// Draws by capacity among the endpoints of the highest rank; those without a rank take no part.
-    private func draw(
-        _ endpoints: EndpointSet, _ health: LoadBalancing.HealthPolicy, random: inout some RandomNumberGenerator,
-        rank: (Workload) -> Int?
-    ) -> Workload? {
-        var best = Int.min
-        var candidates: [Workload] = []
-        var total: UInt64 = 0
-        endpoints.forEach(health) { workload in
-            guard let rank = rank(workload), rank >= best else { return true }
-            if rank > best {
-                best = rank
-                candidates.removeAll(keepingCapacity: true)
-                total = 0
-            }
-            candidates.append(workload)
-            total += UInt64(workload.capacity)
-            return true
-        }
-        guard total > 0 else { return nil }
-        var point = UInt64.random(in: 0..<total, using: &random)
-        for candidate in candidates {
-            if point < candidate.capacity { return candidate }
-            point -= UInt64(candidate.capacity)
+        let node = rule.preferences.contains(.node) ? source.node : nil
+        let spans = endpoints.spans(health, node: node) { Self.rank($0, onNode: $1, for: source, by: rule) }
+            .sorted { $0.rank > $1.rank }
+        var rest = spans[...]
+        while let best = rest.first?.rank {
+            let nearest = rest.prefix { $0.rank == best }
+            if let drawn = draw(nearest, random: &random, where: isUsable) { return drawn }
+            rest = rest.dropFirst(nearest.count)
         }
         return nil
+    }
+
+    /// Nearly always every endpoint is usable, so a few draws find one without looking at all of them; drawing again
+    /// after an unusable one leaves the odds among the others as they are.
+    private static let draws = 4
+
+    private func draw(
+        _ spans: ArraySlice<EndpointSet.Span>, random: inout some RandomNumberGenerator,
+        where isUsable: (Workload) -> Bool
+    ) -> Workload? {
+        let total = spans.reduce(0) { $0 + $1.weight }
+        guard total > 0 else { return nil }
+        for _ in 0..<Self.draws {
+            var point = UInt64.random(in: 0..<total, using: &random)
+            for span in spans {
+                if point < span.weight {
+                    if let drawn = span.tree.at(span.points.lowerBound + point), isUsable(drawn) { return drawn }
+                    break
+                }
+                point -= span.weight
+            }
+        }
+        return search(spans, random: &random, where: isUsable)
+    }
+
+    /// Looks at every endpoint, and draws by capacity among the usable ones.
+    private func search(
+        _ spans: some Sequence<EndpointSet.Span>, random: inout some RandomNumberGenerator,
+        where isUsable: (Workload) -> Bool
+    ) -> Workload? {
+        var chosen: Workload?
+        var total: UInt64 = 0
+        for span in spans {
+            // Each takes the place of the one before with the odds of its share of what was seen.
+            span.forEach { workload in
+                guard isUsable(workload) else { return }
+                total += UInt64(workload.capacity)
+                if UInt64.random(in: 0..<total, using: &random) < workload.capacity { chosen = workload }
+            }
+        }
+        return chosen
     }
 
     /// How near an endpoint is to the client: the number of preferences it matches before the first it does not.
     ///
     /// A network that comes first outweighs all that follow, and when it differs the others still count: among the
     /// endpoints of other networks the nearest is wanted too.
-    static func rank(_ endpoint: Workload, for source: Workload, by rule: LoadBalancing) -> Int? {
+    ///
+    /// - Parameter onNode: Whether the endpoint is on the client's node; all else is as with any other endpoint of the
+    ///   same place.
+    static func rank(
+        _ endpoint: Workload, onNode: Bool, for source: Workload, by rule: LoadBalancing
+    ) -> Int? {
         var rank = 0
         var matched = 0
         for (index, scope) in rule.preferences.enumerated() {
             let leadingNetwork = index == 0 && scope == .network
-            if matches(scope, endpoint, source) {
+            if scope == .node ? onNode : matches(scope, endpoint, source) {
                 matched += 1
                 rank += leadingNetwork ? rule.preferences.count : 1
             } else if !leadingNetwork {

@@ -17,11 +17,16 @@ extension MeshState {
     ///   - destination: where it wanted to go.
     ///   - resolved: addresses of host names, for workloads that have nothing else. A name that is missing ends in
     ///     ``RouteError/Code/needsResolution``, an empty answer in ``RouteError/Code/noAddressResolved``.
-    ///   - avoiding: uids of workloads that are not to be chosen while another endpoint can be.
+    ///   - avoiding: uids of workloads that are not to be chosen while another endpoint can be: endpoints, instances of
+    ///     waypoints and of gateways alike. It holds across localities: an endpoint farther away is taken before one to
+    ///     avoid, where the service allows it. When nothing else is left it counts for nothing, so it never makes a
+    ///     destination unreachable. Whoever tries again after a failure adds ``Route/nextHop``'s uid and compares: the
+    ///     same next hop once more means that there is no alternative.
     ///   - random: draws among endpoints and waypoints.
     public func route(
         from source: Workload, sourceAddress: IPAddress, to destination: Endpoint,
-        resolved: [String: [IPAddress]] = [:], avoiding: Set<String> = [], random: inout some RandomNumberGenerator
+        resolved: [String: [IPAddress]] = [:], avoiding: Set<String> = [],
+        random: inout some RandomNumberGenerator
     ) throws(RouteError) -> Route {
         let destination = destination.canonical
         let query = RouteQuery(
@@ -59,7 +64,7 @@ extension MeshState {
             return try route(query, service, acrossNetworksTo: found, random: &random)
         }
         if addressed == nil, let reference = found.workload.waypoint,
-            !isWaypoint(reference, identity: source.identity, address: sourceAddress.canonical)
+            !isWaypoint(reference, source, at: sourceAddress.canonical)
         {
             return try route(query, nil, through: reference, random: &random)
         }
@@ -151,7 +156,7 @@ extension MeshState {
             guard case .workload(let upstream) = found else { return nil }
             return (upstream, address.address)
         case .hostname(let name):
-            if let service = servicesByKey[name] {
+            if let service = tables.servicesByKey[name] {
                 return balance(service, port: reference.port, query, mode: mode, random: &random)
                     .map { ($0, query.destination.address) }
             }
@@ -162,28 +167,35 @@ extension MeshState {
     }
 
     /// Whether the sender is the waypoint itself, by identity and address: then it is not sent there again.
-    private func isWaypoint(_ reference: GatewayAddress, identity: SPIFFEIdentity, address: IPAddress) -> Bool {
-        refers(reference) { $0.identity == identity && $0.addresses.contains(address) }
+    private func isWaypoint(_ reference: GatewayAddress, _ sender: Workload, at address: IPAddress) -> Bool {
+        refers(reference, toWorkloadAt: address, or: sender) {
+            $0.identity == sender.identity && $0.addresses.contains(address)
+        }
     }
 
-    /// Whether a reference leads to a workload with a property, directly or as an endpoint of a service.
-    func refers(_ reference: GatewayAddress, to hasProperty: (Workload) -> Bool) -> Bool {
+    /// Whether a reference leads to a workload, directly or as an endpoint of a service: one at an address, or a given
+    /// one, that has a property as well.
+    ///
+    /// It is asked of the few workloads at the address whether they are endpoints, and not of the many endpoints whether
+    /// one of them is at the address.
+    func refers(
+        _ reference: GatewayAddress, toWorkloadAt address: IPAddress, or given: Workload,
+        where hasProperty: (Workload) -> Bool
+    ) -> Bool {
         let service: Service?
         switch reference.destination {
         case .address(let address):
             if let workload = workload(at: address.address, network: address.network) { return hasProperty(workload) }
             service = self.service(at: address.address, network: address.network, from: nil)
         case .hostname(let name):
-            service = servicesByKey[name]
+            service = tables.servicesByKey[name]
             if service == nil, let workload = workload(hostname: name) { return hasProperty(workload) }
         }
         guard let service else { return false }
-        var found = false
-        endpoints[service.key]?.forEach(.allowAll) { workload in
-            found = hasProperty(workload)
-            return !found
-        }
-        return found
+        func isOne(_ workload: Workload) -> Bool { hasProperty(workload) && isEndpoint(workload, of: service.key) }
+        if let known = tables.workloadsByUID[given.uid], isOne(known) { return true }
+        let key = NetworkAddress(network: given.network, address: address)
+        return tables.workloadsByAddress[key]?.all.contains(where: isOne) ?? false
     }
 
     // MARK: Upstreams

@@ -30,83 +30,84 @@ public struct MeshSettings: Hashable, Sendable {
 /// Endpoints may precede their service; policies may precede the workloads that list them.
 public struct MeshState: Sendable {
     public let settings: MeshSettings
-
-    var workloadsByUID: TreeDictionary<String, Workload> = [:]
-    var workloadsByAddress: TreeDictionary<NetworkAddress, OneOrMany<Workload>> = [:]
-    var workloadsByHostname: TreeDictionary<String, OneOrMany<Workload>> = [:]
-    /// Local ones only: by pod name, and by service account.
-    var localPods: TreeDictionary<NamespacedName, OneOrMany<Workload>> = [:]
-    var localAccounts: TreeDictionary<NamespacedName, TreeDictionary<String, Workload>> = [:]
-    var servicesByKey: TreeDictionary<NamespacedHostname, Service> = [:]
-    var servicesByAddress: TreeDictionary<NetworkAddress, OneOrMany<Service>> = [:]
-    var servicesByBlock: TreeDictionary<NetworkCIDR, OneOrMany<Service>> = [:]
-    /// How many blocks there are of each family and length, so that a lookup tries only lengths in use.
-    var blockLengths = BlockLengths()
-    var servicesByHostname: TreeDictionary<String, OneOrMany<Service>> = [:]
-    var endpoints: TreeDictionary<NamespacedHostname, EndpointSet> = [:]
-    var policiesByKey: TreeDictionary<String, AuthorizationPolicy> = [:]
-    /// Keys of namespace policies under their namespace, of global ones under "".
-    var policyKeys: TreeDictionary<String, TreeSet<String>> = [:]
+    /// One reference for all indices: a snapshot costs one count up and down, and whether anybody still holds it is
+    /// known from that count.
+    private var shared: MeshTables
 
     public init(settings: MeshSettings = MeshSettings()) {
         self.settings = settings
+        shared = MeshTables()
     }
+
+    /// The indices; changing them does not change copies of this state.
+    var tables: MeshTables {
+        _read { yield shared }
+        _modify {
+            if !isKnownUniquelyReferenced(&shared) { shared = MeshTables(copy: shared) }
+            yield &shared
+        }
+    }
+
+    /// Whether no copy of this state is left anywhere else.
+    mutating func isLastCopy() -> Bool { isKnownUniquelyReferenced(&shared) }
 }
 
 // MARK: - Reading
 
 extension MeshState {
-    public var workloadCount: Int { workloadsByUID.count }
-    public var serviceCount: Int { servicesByKey.count }
-    public var policyCount: Int { policiesByKey.count }
+    public var workloadCount: Int { tables.workloadsByUID.count }
+    public var serviceCount: Int { tables.servicesByKey.count }
+    public var policyCount: Int { tables.policiesByKey.count }
 
     /// In no particular order; O(n).
-    public var workloads: [Workload] { Array(workloadsByUID.values) }
-    public var services: [Service] { Array(servicesByKey.values) }
+    public var workloads: [Workload] { Array(tables.workloadsByUID.values) }
+    public var services: [Service] { Array(tables.servicesByKey.values) }
     public var policies: [(key: String, policy: AuthorizationPolicy)] {
-        policiesByKey.map { (key: $0.key, policy: $0.value) }
+        tables.policiesByKey.map { (key: $0.key, policy: $0.value) }
     }
 
-    public func workload(uid: String) -> Workload? { workloadsByUID[uid] }
+    public func workload(uid: String) -> Workload? { tables.workloadsByUID[uid] }
 
     /// The workload at an address of this proxy's network, or of the given one.
     ///
     /// Of several, a pod wins over what is none, then HBONE over plain TCP, then the one that came first.
     public func workload(at address: IPAddress, network: String? = nil) -> Workload? {
         let key = NetworkAddress(network: network ?? settings.network, address: address)
-        guard let found = workloadsByAddress[key] else { return nil }
+        guard let found = tables.workloadsByAddress[key] else { return nil }
         guard case .many(let all) = found else { return found.first }
         func rank(_ workload: Workload) -> Int {
-            (workload.uid.utf8.contains(Array("//Pod/".utf8)) ? 2 : 0) + (workload.tunnelProtocol == .hbone ? 1 : 0)
+            (workload.uid.contains("//Pod/") ? 2 : 0) + (workload.tunnelProtocol == .hbone ? 1 : 0)
         }
         return all.reduce(nil) { best, next in best.map { rank($0) >= rank(next) ? $0 : next } ?? next }
     }
 
     /// The pod of this node (of any, if the settings name none) with this name and service account.
     public func workload(namespace: String, name: String, serviceAccount: String) -> Workload? {
-        localPods[NamespacedName(namespace: namespace, name: name)]?.all.first { $0.serviceAccount == serviceAccount }
+        tables.localPods[NamespacedName(namespace: namespace, name: name)]?.all.first {
+            $0.serviceAccount == serviceAccount
+        }
     }
 
     /// The workloads of this node that run under a service account, ordered by uid.
     public func localWorkloads(namespace: String, serviceAccount: String) -> [Workload] {
-        let found = localAccounts[NamespacedName(namespace: namespace, name: serviceAccount)]
+        let found = tables.localAccounts[NamespacedName(namespace: namespace, name: serviceAccount)]
         return found.map { $0.values.sorted { $0.uid < $1.uid } } ?? []
     }
 
     /// A workload that goes by this host name, one of the given namespace first.
     public func workload(hostname: NamespacedHostname) -> Workload? {
-        guard let found = workloadsByHostname[hostname.hostname]?.all else { return nil }
+        guard let found = tables.workloadsByHostname[hostname.hostname]?.all else { return nil }
         return found.first { $0.namespace == hostname.namespace } ?? found.first
     }
 
-    public func service(_ key: NamespacedHostname) -> Service? { servicesByKey[key] }
+    public func service(_ key: NamespacedHostname) -> Service? { tables.servicesByKey[key] }
 
-    public func policy(_ key: String) -> AuthorizationPolicy? { policiesByKey[key] }
+    public func policy(_ key: String) -> AuthorizationPolicy? { tables.policiesByKey[key] }
 
     /// All endpoints of a service, healthy or not, also when the service itself is not known (yet); O(n).
     public func endpoints(of service: NamespacedHostname) -> [Workload] {
         var result: [Workload] = []
-        endpoints[service]?.forEach(.allowAll) {
+        tables.endpoints[service]?.forEach(.allowAll) {
             result.append($0)
             return true
         }
@@ -115,23 +116,11 @@ extension MeshState {
 
     /// Whether a workload is an endpoint of a service that exists.
     public func isEndpoint(_ workload: Workload, of service: NamespacedHostname) -> Bool {
-        servicesByKey[service] != nil && endpoints[service]?[workload.uid] != nil
+        tables.servicesByKey[service] != nil && tables.workloadsByUID[workload.uid]?.services[service] != nil
     }
 
     /// The services a workload is an endpoint of and that exist, ordered by key.
     public func services(of workload: Workload) -> [Service] {
-        workload.services.keys.sorted().compactMap { servicesByKey[$0] }
-    }
-}
-
-extension String.UTF8View {
-    fileprivate func contains(_ needle: [UInt8]) -> Bool {
-        var rest = self[...]
-        while let start = rest.firstIndex(of: needle[0]) {
-            rest = rest[start...]
-            if rest.starts(with: needle) { return true }
-            rest = rest.dropFirst()
-        }
-        return false
+        workload.services.keys.sorted().compactMap { tables.servicesByKey[$0] }
     }
 }

@@ -3,7 +3,8 @@ import Synchronization
 /// The mesh state that many threads read and one writer at a time changes.
 ///
 /// A reader gets a snapshot in constant time and is never kept waiting by a writer: changes are made on a copy and put
-/// in place when they are whole.
+/// in place when they are whole. Nor does a reader ever free what a change has replaced, however much it is: the store
+/// keeps every replaced state until no reader holds it any more, and lets it go on a writer's thread.
 public final class MeshStore: Sendable {
     /// What an observer is told after a change is in place.
     public struct Event: Sendable {
@@ -22,13 +23,31 @@ public final class MeshStore: Sendable {
         var list: [(id: Int, notify: @Sendable (Event) -> Void)] = []
     }
 
-    private let writer: Mutex<MeshState>
+    private struct Writer: Sendable {
+        var state: MeshState
+        /// Replaced, and perhaps still held by readers.
+        var retired: [MeshState] = []
+
+        mutating func reclaim() {
+            var index = 0
+            while index < retired.count {
+                if retired[index].isLastCopy() {
+                    retired.swapAt(index, retired.count - 1)
+                    retired.removeLast()
+                } else {
+                    index += 1
+                }
+            }
+        }
+    }
+
+    private let writer: Mutex<Writer>
     private let published: Mutex<Published>
     private let observers = Mutex(Observers())
 
     public init(settings: MeshSettings = MeshSettings()) {
         let state = MeshState(settings: settings)
-        writer = Mutex(state)
+        writer = Mutex(Writer(state: state))
         published = Mutex(Published(state: state))
     }
 
@@ -49,21 +68,32 @@ public final class MeshStore: Sendable {
     /// Observers run on the caller's thread, in the order of the changes, and must not change the store themselves.
     @discardableResult
     public func update(_ body: (inout MeshState) -> MeshChange) -> MeshChange {
-        writer.withLock { working in
-            let change = body(&working)
+        writer.withLock { writer in
+            let change = body(&writer.state)
             guard !change.isEmpty else { return change }
-            let state = working
-            // The old state is let go here, on the writer's thread: freeing a large one takes time.
-            let (version, old) = published.withLock { current -> (UInt64, MeshState) in
-                let old = current.state
+            let state = writer.state
+            let version = published.withLock { current in
+                writer.retired.append(current.state)
                 current.state = state
                 current.version += 1
-                return (current.version, old)
+                return current.version
             }
             let event = Event(version: version, change: change, state: state)
             for observer in observers.withLock({ $0.list }) { observer.notify(event) }
-            _ = consume old
+            writer.reclaim()
             return change
+        }
+    }
+
+    /// Frees the replaced states that no reader holds any more, on the caller's thread. Every change does so too; for
+    /// the time after the last one.
+    ///
+    /// - Returns: How many replaced states are still held.
+    @discardableResult
+    public func reclaim() -> Int {
+        writer.withLock { writer in
+            writer.reclaim()
+            return writer.retired.count
         }
     }
 

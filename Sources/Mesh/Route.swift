@@ -1,6 +1,7 @@
 import Addressing
 
-/// What to do with a captured connection: the outcome of ``MeshState/route(from:sourceAddress:to:resolved:random:)``.
+/// What to do with a captured connection: the outcome of
+/// ``MeshState/route(from:sourceAddress:to:resolved:avoiding:random:)``.
 public enum Route: Hashable, Sendable {
     /// Plain TCP to where the client wanted to go; the mesh knows nothing about it.
     case passthrough(Endpoint)
@@ -10,6 +11,17 @@ public enum Route: Hashable, Sendable {
     case hbone(HBONERoute)
     /// A tunnel inside a tunnel, through the gateway of another network.
     case doubleHBONE(DoubleHBONERoute)
+
+    /// The workload that is connected to: the destination, an instance of the waypoint, or one of the gateway. `nil` for
+    /// a destination the mesh does not know.
+    public var nextHop: Workload? {
+        switch self {
+        case .passthrough: nil
+        case .tcp(_, let upstream): upstream.workload
+        case .hbone(let route): route.workload
+        case .doubleHBONE(let route): route.gateway
+        }
+    }
 }
 
 /// The workload a connection was decided to go to.

@@ -2,7 +2,8 @@ import Addressing
 
 /// One workload of the mesh: a pod, a virtual machine, an address outside (`istio.workload.Workload`).
 ///
-/// Immutable and shared by reference: a mesh holds up to a million of them, and every index points to the same one.
+/// Immutable and shared by reference: a mesh holds up to a million of them, and every index points to the same one. What
+/// pods of one deployment have in common is held once, in ``WorkloadTraits``.
 /// Two workloads are equal when all their fields are.
 public final class Workload: Sendable {
     /// How traffic reaches it when ztunnel is asked to be transparent.
@@ -29,42 +30,33 @@ public final class Workload: Sendable {
     /// Unique in the mesh: `cluster/group/kind/namespace/name/section`.
     public let uid: String
     public let name: String
-    public let namespace: String
     /// Canonical addresses, in the order of preference of the control plane; may be empty.
-    public let addresses: [IPAddress]
+    public let addresses: AddressList
     /// Resolved when there is no address; may be empty.
     public let hostname: String
-    public let network: String
-    public let tunnelProtocol: TunnelProtocol
-    /// Never empty: `cluster.local` unless said otherwise.
-    public let trustDomain: String
-    /// Never empty: `default` unless said otherwise.
-    public let serviceAccount: String
     public let node: String
-    public let canonicalName: String
-    public let canonicalRevision: String
-    public let kind: Kind
-    public let workloadName: String
-    /// It speaks HBONE itself, without a ztunnel in front.
-    public let nativeTunnel: Bool
-    public let applicationTunnel: ApplicationTunnel?
-    /// The services it is an endpoint of, with the ports it serves them on.
-    public let services: [NamespacedHostname: PortMap]
-    /// Keys (`namespace/name`) of policies that select it.
-    public let authorizationPolicies: [String]
     public let status: Status
-    /// Never empty: `Kubernetes` unless said otherwise.
-    public let clusterID: String
-    public let locality: Locality
-    public let networkMode: NetworkMode
     /// Weight among the endpoints of a service; 0 means no traffic.
     public let capacity: UInt32
-    public let waypoint: GatewayAddress?
-    /// How its network is entered from another one.
-    public let networkGateway: GatewayAddress?
+    /// The rest, which is the same for many.
+    public let traits: WorkloadTraits
+
+    public init(
+        uid: String, name: String, addresses: AddressList, hostname: String, node: String, status: Status,
+        capacity: UInt32, traits: WorkloadTraits
+    ) {
+        self.uid = uid
+        self.name = name
+        self.addresses = addresses
+        self.hostname = hostname
+        self.node = node
+        self.status = status
+        self.capacity = capacity
+        self.traits = traits
+    }
 
     /// Empty trust domain, service account and cluster take the documented defaults.
-    public init(
+    public convenience init(
         uid: String, name: String, namespace: String, addresses: [IPAddress] = [], hostname: String = "",
         network: String = "", tunnelProtocol: TunnelProtocol = .none, trustDomain: String = "",
         serviceAccount: String = "", node: String = "", canonicalName: String = "", canonicalRevision: String = "",
@@ -74,31 +66,16 @@ public final class Workload: Sendable {
         locality: Locality = Locality(), networkMode: NetworkMode = .standard, capacity: UInt32 = 1,
         waypoint: GatewayAddress? = nil, networkGateway: GatewayAddress? = nil
     ) {
-        self.uid = uid
-        self.name = name
-        self.namespace = namespace
-        self.addresses = addresses.map(\.canonical)
-        self.hostname = hostname
-        self.network = network
-        self.tunnelProtocol = tunnelProtocol
-        self.trustDomain = trustDomain.isEmpty ? Defaults.trustDomain : trustDomain
-        self.serviceAccount = serviceAccount.isEmpty ? Defaults.serviceAccount : serviceAccount
-        self.node = node
-        self.canonicalName = canonicalName
-        self.canonicalRevision = canonicalRevision
-        self.kind = kind
-        self.workloadName = workloadName
-        self.nativeTunnel = nativeTunnel
-        self.applicationTunnel = applicationTunnel
-        self.services = services
-        self.authorizationPolicies = authorizationPolicies
-        self.status = status
-        self.clusterID = clusterID.isEmpty ? Defaults.clusterID : clusterID
-        self.locality = locality
-        self.networkMode = networkMode
-        self.capacity = capacity
-        self.waypoint = waypoint
-        self.networkGateway = networkGateway
+        self.init(
+            uid: uid, name: name, addresses: AddressList(addresses), hostname: hostname, node: node, status: status,
+            capacity: capacity,
+            traits: WorkloadTraits(
+                namespace: namespace, network: network, tunnelProtocol: tunnelProtocol, trustDomain: trustDomain,
+                serviceAccount: serviceAccount, canonicalName: canonicalName, canonicalRevision: canonicalRevision,
+                kind: kind, workloadName: workloadName, nativeTunnel: nativeTunnel,
+                applicationTunnel: applicationTunnel, services: services,
+                authorizationPolicies: authorizationPolicies, clusterID: clusterID, locality: locality,
+                networkMode: networkMode, waypoint: waypoint, networkGateway: networkGateway))
     }
 
     /// What stands in for fields that are empty on the wire.
@@ -107,6 +84,36 @@ public final class Workload: Sendable {
         public static let serviceAccount = "default"
         public static let clusterID = "Kubernetes"
     }
+}
+
+// MARK: - What is shared
+
+extension Workload {
+    public var namespace: String { traits.namespace }
+    public var network: String { traits.network }
+    public var tunnelProtocol: TunnelProtocol { traits.tunnelProtocol }
+    /// Never empty: `cluster.local` unless said otherwise.
+    public var trustDomain: String { traits.trustDomain }
+    /// Never empty: `default` unless said otherwise.
+    public var serviceAccount: String { traits.serviceAccount }
+    public var canonicalName: String { traits.canonicalName }
+    public var canonicalRevision: String { traits.canonicalRevision }
+    public var kind: Kind { traits.kind }
+    public var workloadName: String { traits.workloadName }
+    /// It speaks HBONE itself, without a ztunnel in front.
+    public var nativeTunnel: Bool { traits.nativeTunnel }
+    public var applicationTunnel: ApplicationTunnel? { traits.applicationTunnel }
+    /// The services it is an endpoint of, with the ports it serves them on.
+    public var services: [NamespacedHostname: PortMap] { traits.services }
+    /// Keys (`namespace/name`) of policies that select it.
+    public var authorizationPolicies: [String] { traits.authorizationPolicies }
+    /// Never empty: `Kubernetes` unless said otherwise.
+    public var clusterID: String { traits.clusterID }
+    public var locality: Locality { traits.locality }
+    public var networkMode: NetworkMode { traits.networkMode }
+    public var waypoint: GatewayAddress? { traits.waypoint }
+    /// How its network is entered from another one.
+    public var networkGateway: GatewayAddress? { traits.networkGateway }
 
     /// The identity its certificate proves.
     public var identity: SPIFFEIdentity {
@@ -114,35 +121,12 @@ public final class Workload: Sendable {
     }
 }
 
-/// Where a workload runs; empty where it is not known.
-public struct Locality: Hashable, Sendable {
-    public let region: String
-    public let zone: String
-    public let subzone: String
-
-    public init(region: String = "", zone: String = "", subzone: String = "") {
-        self.region = region
-        self.zone = zone
-        self.subzone = subzone
-    }
-}
-
 extension Workload: Hashable {
     public static func == (left: Workload, right: Workload) -> Bool {
         if left === right { return true }
-        // The fields most likely to differ come first.
         return left.uid == right.uid && left.status == right.status && left.addresses == right.addresses
-            && left.tunnelProtocol == right.tunnelProtocol && left.services == right.services
-            && left.authorizationPolicies == right.authorizationPolicies && left.waypoint == right.waypoint
-            && left.name == right.name && left.namespace == right.namespace && left.hostname == right.hostname
-            && left.network == right.network && left.trustDomain == right.trustDomain
-            && left.serviceAccount == right.serviceAccount && left.node == right.node
-            && left.canonicalName == right.canonicalName && left.canonicalRevision == right.canonicalRevision
-            && left.kind == right.kind && left.workloadName == right.workloadName
-            && left.nativeTunnel == right.nativeTunnel && left.applicationTunnel == right.applicationTunnel
-            && left.clusterID == right.clusterID && left.locality == right.locality
-            && left.networkMode == right.networkMode && left.capacity == right.capacity
-            && left.networkGateway == right.networkGateway
+            && left.name == right.name && left.hostname == right.hostname && left.node == right.node
+            && left.capacity == right.capacity && left.traits == right.traits
     }
 
     public func hash(into hasher: inout Hasher) { hasher.combine(uid) }

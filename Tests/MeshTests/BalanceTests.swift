@@ -87,7 +87,7 @@ struct BalanceTests {
     func networkFirst() {
         let rule = LoadBalancing(preferences: [.network, .region, .zone], mode: .failover)
         func rank(_ network: String, _ locality: Locality) -> Int? {
-            MeshState.rank(pod("e", [], network: network, locality: locality), for: client, by: rule)
+            MeshState.rank(pod("e", [], network: network, locality: locality), onNode: false, for: client, by: rule)
         }
         let near = Locality(region: "r", zone: "z")
         let far = Locality(region: "q", zone: "z")
@@ -96,8 +96,10 @@ struct BalanceTests {
         #expect(rank("other", near) == 2)
         #expect(rank("other", far) == 0)
         let strict = LoadBalancing(preferences: [.network, .region], mode: .strict)
-        #expect(MeshState.rank(pod("e", [], network: "other", locality: near), for: client, by: strict) == nil)
-        #expect(MeshState.rank(pod("e", [], locality: near), for: client, by: strict) == 3)
+        #expect(
+            MeshState.rank(pod("e", [], network: "other", locality: near), onNode: false, for: client, by: strict)
+                == nil)
+        #expect(MeshState.rank(pod("e", [], locality: near), onNode: false, for: client, by: strict) == 3)
     }
 
     @Test("an endpoint without the named port is passed over, also when most are")
@@ -126,52 +128,5 @@ struct BalanceTests {
                     "s", ["10.1.0.1"], ports: [.init(80, target: 80)], balancing: LoadBalancing(healthPolicy: .allowAll)
                 )))
         #expect(counts(mesh, from: client)["far"] != nil)
-    }
-}
-
-@Suite("Endpoint sets")
-struct EndpointSetTests {
-    @Test("behaves as a dictionary does, and a copy does not change")
-    func againstModel() {
-        var random = FixedRandom(3)
-        var set = EndpointSet()
-        var model: [String: Workload] = [:]
-        for step in 0..<4000 {
-            let name = "w\(Int.random(in: 0..<300, using: &random))"
-            let before = set
-            let countBefore = model.count
-            if Bool.random(using: &random) {
-                let workload = pod(
-                    name, [], status: Int.random(in: 0..<4, using: &random) == 0 ? .unhealthy : .healthy,
-                    capacity: .random(in: 0..<5, using: &random))
-                set.insert(workload)
-                model[workload.uid] = workload
-            } else {
-                let uid = pod(name, []).uid
-                set.remove(uid)
-                model[uid] = nil
-            }
-            #expect(before.count == countBefore)
-            guard step % 100 == 0 else { continue }
-            var seen: [Workload] = []
-            set.forEach(.allowAll) {
-                seen.append($0)
-                return true
-            }
-            #expect(Dictionary(uniqueKeysWithValues: seen.map { ($0.uid, $0) }) == model)
-            for uid in model.keys { #expect(set[uid] == model[uid]) }
-            for health in [LoadBalancing.HealthPolicy.onlyHealthy, .allowAll] {
-                let admitted = model.values.filter { health == .allowAll || $0.status == .healthy }
-                let weight = set.weight(health)
-                #expect(weight == admitted.reduce(0) { $0 + UInt64($1.capacity) })
-                // Every point falls on one endpoint, and on each as often as it has capacity.
-                var hits: [String: UInt32] = [:]
-                for point in 0..<weight { hits[set.at(point)?.uid ?? "", default: 0] += 1 }
-                #expect(
-                    hits
-                        == Dictionary(
-                            uniqueKeysWithValues: admitted.filter { $0.capacity > 0 }.map { ($0.uid, $0.capacity) }))
-            }
-        }
     }
 }

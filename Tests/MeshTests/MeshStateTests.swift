@@ -97,11 +97,15 @@ struct MeshStateTests {
         for workload in naive.workloads { state.apply(.remove(workload.uid)) }
         for service in naive.services { state.apply(.remove(service.key.description)) }
         for policy in naive.policies { state.apply(.removePolicy(policy.key)) }
-        #expect(state.workloadsByUID.isEmpty && state.workloadsByAddress.isEmpty && state.workloadsByHostname.isEmpty)
-        #expect(state.localPods.isEmpty && state.localAccounts.isEmpty && state.endpoints.isEmpty)
-        #expect(state.servicesByKey.isEmpty && state.servicesByAddress.isEmpty && state.servicesByBlock.isEmpty)
-        #expect(state.servicesByHostname.isEmpty && state.blockLengths == BlockLengths())
-        #expect(state.policiesByKey.isEmpty && state.policyKeys.isEmpty)
+        #expect(
+            state.tables.workloadsByUID.isEmpty && state.tables.workloadsByAddress.isEmpty
+                && state.tables.workloadsByHostname.isEmpty)
+        #expect(state.tables.localPods.isEmpty && state.tables.localAccounts.isEmpty && state.tables.endpoints.isEmpty)
+        #expect(
+            state.tables.servicesByKey.isEmpty && state.tables.servicesByAddress.isEmpty
+                && state.tables.servicesByBlock.isEmpty)
+        #expect(state.tables.servicesByHostname.isEmpty && state.tables.blockLengths == BlockLengths())
+        #expect(state.tables.policiesByKey.isEmpty && state.tables.policyKeys.isEmpty)
     }
 
     private func compare(_ state: MeshState, _ naive: NaiveMesh) {

@@ -64,4 +64,29 @@ struct MeshStoreTests {
         }
         #expect(store.snapshot().workloadCount == 1)
     }
+
+    @Test("what a change has replaced is kept until no reader holds it, so that no reader frees it")
+    func retired() {
+        let store = MeshStore()
+        store.apply([.workload(pod("a", []))])
+        weak var replaced: Workload?
+        do {
+            let held = store.snapshot()
+            replaced = held.workload(uid: pod("a", []).uid)
+            store.apply([.remove(pod("a", []).uid)])
+            #expect(store.reclaim() == 1)
+            #expect(held.workloadCount == 1)
+        }
+        // The reader has let go, and what it held is still there for the writer to free.
+        #expect(replaced != nil)
+        #expect(store.reclaim() == 0)
+        #expect(replaced == nil)
+    }
+
+    @Test("a state that nobody holds is let go with the change that replaces it")
+    func reclaimed() {
+        let store = MeshStore()
+        for name in ["a", "b", "c"] { store.apply([.workload(pod(name, []))]) }
+        #expect(store.reclaim() == 0)
+    }
 }
