@@ -11,21 +11,21 @@ import Testing
 struct ConversionTests {
     @Test("nothing is lost on the way there and back")
     func roundTrips() throws {
-        #expect(try Workload(wire: Istio_Workload_Workload(Samples.fullWorkload)) == Samples.fullWorkload)
-        #expect(try Service(wire: Istio_Workload_Service(Samples.fullService)) == Samples.fullService)
-        #expect(try AuthorizationPolicy(wire: Istio_Security_Authorization(Samples.fullPolicy)) == Samples.fullPolicy)
+        #expect(try Decoded.workload(Istio_Workload_Workload(Samples.fullWorkload)) == Samples.fullWorkload)
+        #expect(try Decoded.service(Istio_Workload_Service(Samples.fullService)) == Samples.fullService)
+        #expect(try Decoded.policy(Istio_Security_Authorization(Samples.fullPolicy)) == Samples.fullPolicy)
         let plain = Workload(uid: "u", name: "", namespace: "")
-        #expect(try Workload(wire: Istio_Workload_Workload(plain)) == plain)
+        #expect(try Decoded.workload(Istio_Workload_Workload(plain)) == plain)
         let service = Service(name: "", namespace: "", hostname: "h")
-        #expect(try Service(wire: Istio_Workload_Service(service)) == service)
+        #expect(try Decoded.service(Istio_Workload_Service(service)) == service)
         for mode in [LoadBalancing.Mode.standard, .strict, .passthrough] {
             let balanced = Service(
                 name: "", namespace: "", hostname: "h", loadBalancing: LoadBalancing(mode: mode))
-            #expect(try Service(wire: Istio_Workload_Service(balanced)) == balanced)
+            #expect(try Decoded.service(Istio_Workload_Service(balanced)) == balanced)
         }
         for families in [Service.IPFamilies.v4Only, .v6Only] {
             let single = Service(name: "", namespace: "", hostname: "h", ipFamilies: families)
-            #expect(try Service(wire: Istio_Workload_Service(single)) == single)
+            #expect(try Decoded.service(Istio_Workload_Service(single)) == single)
         }
     }
 
@@ -37,7 +37,7 @@ struct ConversionTests {
             [0xa2, 0x01, 0x01, 0x75] + [0x0a, 0x01, 0x6e] + [0x1a, 0x04, 10, 0, 0, 1] + [0x28, 0x01]
             + [0xb2, 0x01, UInt8(entry.count)] + entry + [0xc8, 0x01, 0x01] + [0xda, 0x01, 0x02, 0x08, 0x05]
         let address = try Istio_Workload_Address(serializedBytes: [0x0a, UInt8(bytes.count)] + bytes)
-        let workload = try Workload(wire: address.workload)
+        let workload = try Decoded.workload(address.workload)
         #expect(workload.uid == "u")
         #expect(workload.name == "n")
         #expect(workload.addresses == [IPAddress(10, 0, 0, 1)])
@@ -54,7 +54,7 @@ struct ConversionTests {
     func determinism() throws {
         let first = try MeshResource.workload(Samples.fullWorkload).encoded()
         for _ in 0..<20 {
-            let again = try Workload(wire: Istio_Workload_Address(serializedBytes: first).workload)
+            let again = try Decoded.workload(Istio_Workload_Address(serializedBytes: first).workload)
             #expect(try MeshResource.workload(again).encoded() == first)
         }
         #expect(ContentHash.of(Data()) == "cbf29ce484222325")
@@ -89,7 +89,7 @@ struct ConversionTests {
         let (field, change) = Self.wrongWorkloads[index]
         var wire = Istio_Workload_Workload(Workload(uid: "u", name: "", namespace: ""))
         change(&wire)
-        let error = #expect(throws: ConversionError.self) { try Workload(wire: wire) }
+        let error = #expect(throws: ConversionError.self) { try Decoded.workload(wire) }
         #expect(error?.field == field)
     }
 
@@ -117,7 +117,7 @@ struct ConversionTests {
         let (field, change) = Self.wrongServices[index]
         var wire = Istio_Workload_Service(Service(name: "", namespace: "", hostname: "h"))
         change(&wire)
-        let error = #expect(throws: ConversionError.self) { try Service(wire: wire) }
+        let error = #expect(throws: ConversionError.self) { try Decoded.service(wire) }
         #expect(error?.field == field)
     }
 
@@ -129,7 +129,7 @@ struct ConversionTests {
         var whole = Istio_Workload_NetworkAddress(NetworkAddress(address: .loopbackV4))
         whole.length = 32
         wire.addresses = [whole]
-        let service = try Service(wire: wire)
+        let service = try Decoded.service(wire)
         #expect(service.visibility == .everywhere)
         #expect(service.ports == [.init(0, target: 0, appProtocol: .unknown)])
         #expect(service.addresses == [NetworkAddress(address: .loopbackV4)])
@@ -140,10 +140,10 @@ struct ConversionTests {
     func policies() throws {
         var wire = Istio_Security_Authorization(Samples.fullPolicy)
         wire.scope = .UNRECOGNIZED(5)
-        #expect(throws: ConversionError.self) { try AuthorizationPolicy(wire: wire) }
+        #expect(throws: ConversionError.self) { try Decoded.policy(wire) }
         wire.scope = .global
         wire.action = .UNRECOGNIZED(5)
-        #expect(throws: ConversionError.self) { try AuthorizationPolicy(wire: wire) }
+        #expect(throws: ConversionError.self) { try Decoded.policy(wire) }
         wire.action = .allow
         wire.rules = [
             .with {
@@ -159,21 +159,56 @@ struct ConversionTests {
                 ]
             }
         ]
-        let match = try #require(AuthorizationPolicy(wire: wire).rules.first?.clauses.first?.matches.first)
+        let match = try #require(try Decoded.policy(wire).rules.first?.clauses.first?.matches.first)
         #expect(!match.isEmpty)
         #expect(match.principals == [.unparsable("")])
         if case .block? = match.sourceAddresses.first { Issue.record("two bytes became an address") }
     }
 
-    @Test("resources of a wrong type or of none are refused")
+    @Test("resources of a wrong type or of none are refused by themselves")
     func wrongTypes() throws {
-        let body = try Istio_Workload_Address().serializedData()
-        var any = Google_Protobuf_Any()
-        any.typeURL = TypeURL.address
-        any.value = body
-        #expect(throws: ConversionError.self) { try MeshUpdate(name: "x", typeURL: TypeURL.address, body: any) }
-        #expect(throws: ConversionError.self) { try MeshUpdate(name: "x", typeURL: TypeURL.authorization, body: any) }
-        any.value = Data([0xff, 0xff, 0xff])
-        #expect(throws: (any Error).self) { try MeshUpdate(name: "x", typeURL: TypeURL.address, body: any) }
+        let decoder = ResourceDecoder()
+        let body = try Istio_Workload_Address().serializedBytes() as [UInt8]
+        #expect(throws: ConversionError.self) { try decoder.update(name: "x", typeURL: TypeURL.address, body: body) }
+        #expect(throws: ConversionError.self) { try decoder.update(name: "x", typeURL: "other", body: body) }
+        #expect(throws: ConversionError.self) {
+            try decoder.update(name: "x", typeURL: TypeURL.address, body: [0xff, 0xff, 0xff])
+        }
+        var response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse()
+        response.typeURL = TypeURL.address
+        response.resources = [.with { $0.resource.typeURL = TypeURL.authorization }]
+        let delta = try decoder.response(response.serializedBytes())
+        #expect(delta.resourceCount == 1)
+        #expect(throws: ConversionError.self) { try delta.resources[0].update.get() }
+    }
+}
+
+/// Generated messages through the bytes and the decoder by hand.
+enum Decoded {
+    private static func update(_ message: some SwiftProtobuf.Message, _ typeURL: String) throws -> MeshUpdate {
+        try ResourceDecoder().update(name: "n", typeURL: typeURL, body: message.serializedBytes())
+    }
+
+    static func workload(_ wire: Istio_Workload_Workload) throws -> Workload {
+        guard
+            case .workload(let workload) = try update(
+                .with { $0.workload = wire } as Istio_Workload_Address, TypeURL.address)
+        else { throw ConversionError("type", "is no workload") }
+        return workload
+    }
+
+    static func service(_ wire: Istio_Workload_Service) throws -> Service {
+        guard
+            case .service(let service) = try update(
+                .with { $0.service = wire } as Istio_Workload_Address, TypeURL.address)
+        else { throw ConversionError("type", "is no service") }
+        return service
+    }
+
+    static func policy(_ wire: Istio_Security_Authorization) throws -> AuthorizationPolicy {
+        guard case .policy(_, let policy) = try update(wire, TypeURL.authorization) else {
+            throw ConversionError("type", "is no policy")
+        }
+        return policy
     }
 }

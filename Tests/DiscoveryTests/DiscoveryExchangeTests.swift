@@ -26,6 +26,11 @@ struct DiscoveryExchangeTests {
         return response
     }
 
+    /// As the client reads it: from the bytes.
+    private mutating func receive(_ response: Response) throws -> DiscoveryExchange.Outcome {
+        exchange.receive(try ResourceDecoder().response(response.serializedBytes()))
+    }
+
     @Test("the first requests ask for all of both types, policies first, and say who asks")
     func opening() {
         let requests = exchange.opening(
@@ -39,16 +44,16 @@ struct DiscoveryExchangeTests {
 
     @Test("ready when both types were answered and taken; what is held is told after a reconnect")
     mutating func ready() throws {
-        let first = exchange.receive(try response([Samples.workload("a")], type: TypeURL.address))
+        let first = try receive(response([Samples.workload("a")], type: TypeURL.address))
         #expect(first.refusals.isEmpty)
         #expect(first.reply.responseNonce == "n")
         #expect(!first.reply.hasErrorDetail)
         #expect(!exchange.isReady)
-        _ = exchange.receive(try response([Samples.policy("p")], type: TypeURL.authorization))
+        _ = try receive(response([Samples.policy("p")], type: TypeURL.authorization))
         #expect(exchange.isReady)
         var removal = try response([], type: TypeURL.authorization)
         removal.removedResources = ["shop/p"]
-        guard case .removePolicy("shop/p")? = exchange.receive(removal).updates.first else {
+        guard case .removePolicy("shop/p")? = try receive(removal).updates.first else {
             Issue.record("no removal")
             return
         }
@@ -63,12 +68,12 @@ struct DiscoveryExchangeTests {
             [Samples.workload("a"), Samples.workload("b"), Samples.workload("c")], type: TypeURL.address)
         mixed.resources[0].resource.value = Data([0xff])
         mixed.resources[2].resource.value = try Istio_Workload_Address().serializedData()
-        let outcome = exchange.receive(mixed)
+        let outcome = try receive(mixed)
         #expect(outcome.updates.count == 1)
         #expect(outcome.reply.responseNonce == "n")
         #expect(outcome.reply.errorDetail.message.contains("Kubernetes//Pod/shop/a: "))
         #expect(outcome.reply.errorDetail.message.contains("; Kubernetes//Pod/shop/c: type: is neither"))
-        _ = exchange.receive(try response([], type: TypeURL.authorization))
+        _ = try receive(response([], type: TypeURL.authorization))
         #expect(!exchange.isReady)
         #expect(
             Set(exchange.opening(DiscoveryNode(nodeName: "n"))[1].initialResourceVersions.keys) == [
@@ -77,11 +82,11 @@ struct DiscoveryExchangeTests {
     }
 
     @Test("an unknown type is acknowledged and otherwise passed over")
-    mutating func unknownType() {
+    mutating func unknownType() throws {
         var unknown = Response()
         unknown.typeURL = "type.googleapis.com/other"
         unknown.nonce = "7"
-        let outcome = exchange.receive(unknown)
+        let outcome = try receive(unknown)
         #expect(outcome.unknownType)
         #expect(outcome.updates.isEmpty)
         #expect(outcome.reply.responseNonce == "7")

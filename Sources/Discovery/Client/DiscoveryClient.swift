@@ -1,5 +1,6 @@
 import GRPCCore
 import GRPCNIOTransportHTTP2
+import GRPCProtobuf
 import IstioAPI
 public import Logging
 public import Mesh
@@ -36,10 +37,14 @@ public final class DiscoveryClient: Sendable {
     private let settings: DiscoverySettings
     private let connector: DiscoveryConnector
     private let store: MeshStore
+    private let decoder = ResourceDecoder()
     private let logger: Logger
     private let onEvent: @Sendable (Event) -> Void
     private let state = Mutex(State())
     private let becameReady = ChangeSignal()
+    /// Says that a change has replaced something in the store.
+    private let replaced: AsyncStream<Void>.Continuation
+    private let replacements: AsyncStream<Void>
 
     /// - Throws: ``DiscoveryError`` `configuration` for an address that is none.
     public init(
@@ -51,6 +56,7 @@ public final class DiscoveryClient: Sendable {
         self.store = store
         self.logger = logger
         self.onEvent = onEvent
+        (replacements, replaced) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Every type has been received and taken once, on this or an earlier connection.
@@ -66,6 +72,26 @@ public final class DiscoveryClient: Sendable {
 
     /// Runs until the task is cancelled.
     public func run() async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.reclaim() }
+            await self.connect()
+            group.cancelAll()
+        }
+    }
+
+    /// Frees what changes have replaced as soon as no reader holds it, so that none of them has to.
+    private func reclaim() async {
+        for await _ in replacements {
+            var held = 1
+            while held > 0, !Task.isCancelled {
+                // Cancelled when the client ends; what is held is freed with the store then.
+                try? await ContinuousClock().sleep(for: .seconds(1))
+                held = store.reclaim()
+            }
+        }
+    }
+
+    private func connect() async {
         var backoff = ReconnectBackoff(minimum: settings.minimumBackoff, maximum: settings.maximumBackoff)
         var generator = SystemRandomNumberGenerator()
         while !Task.isCancelled {
@@ -161,21 +187,22 @@ public final class DiscoveryClient: Sendable {
         options.maxResponseMessageBytes = settings.maximumMessageBytes
         // A connection that does not come about is an error here, with a back-off of ours.
         options.waitForReady = false
-        try await Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Client(wrapping: client)
-            .deltaAggregatedResources(metadata: metadata, options: options) { writer in
+        try await client.bidirectionalStreaming(
+            request: StreamingClientRequest(metadata: metadata) { writer in
                 for await request in requests { try await writer.write(request) }
-            } onResponse: { response in
-                for try await message in response.messages {
-                    send.yield(self.take(message))
-                }
-                send.finish()
-            }
+            },
+            descriptor: Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Method.DeltaAggregatedResources
+                .descriptor,
+            serializer: ProtobufSerializer<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>(),
+            deserializer: DeltaDeserializer(decoder: decoder), options: options
+        ) { response in
+            for try await message in response.messages { send.yield(self.take(message)) }
+            send.finish()
+        }
     }
 
     /// Applies a response and says what to answer.
-    private func take(
-        _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
-    ) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
+    private func take(_ response: ResourceDelta) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
         let (outcome, isFirst) = state.withLock { state in
             let isFirst = !state.isConnected
             state.isConnected = true
@@ -185,9 +212,8 @@ public final class DiscoveryClient: Sendable {
         if isFirst { onEvent(.connected) }
         onEvent(
             .received(
-                typeURL: response.typeURL, resources: response.resources.count,
-                removed: response.removedResources.count,
-                bytes: response.resources.reduce(0) { $0 + $1.resource.value.count }))
+                typeURL: response.typeURL, resources: response.resourceCount, removed: response.removed.count,
+                bytes: response.resourceBytes))
         if outcome.unknownType {
             logger.error("resources of an unknown type", metadata: ["type": "\(response.typeURL.prefix(200))"])
         }
@@ -201,11 +227,25 @@ public final class DiscoveryClient: Sendable {
                 ])
         }
         store.apply(outcome.updates)
+        replaced.yield()
         // Only now: whoever is told that the client is ready finds the state in the store.
         state.withLock { state in
             if state.exchange.isReady { state.isReady = true }
         }
         becameReady.notify()
         return outcome.reply
+    }
+}
+
+/// Makes values of a response right from its bytes, on the stream's own task and outside of every lock of the client.
+private struct DeltaDeserializer: MessageDeserializer {
+    let decoder: ResourceDecoder
+
+    func deserialize<Bytes: GRPCContiguousBytes>(_ serializedMessageBytes: Bytes) throws -> ResourceDelta {
+        do {
+            return try decoder.response(serializedMessageBytes.withUnsafeBytes { Array($0) })
+        } catch {
+            throw RPCError(code: .invalidArgument, message: "a response that is none", cause: error)
+        }
     }
 }

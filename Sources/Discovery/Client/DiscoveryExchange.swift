@@ -38,37 +38,54 @@ struct DiscoveryExchange: Sendable {
         }
     }
 
-    /// Reads a response. Wrong resources are left out, one by one; what is right counts.
+    /// Takes a response in. Wrong resources are left out, one by one; what is right counts.
     ///
-    /// The caller applies the updates and only then sends the reply: an acknowledged state is in force.
-    mutating func receive(_ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse) -> Outcome {
+    /// The caller applies the updates and only then sends the reply: an acknowledged state is in force. A resource that
+    /// is refused is not held at its new version, so that after a reconnect it is sent again.
+    mutating func receive(_ response: ResourceDelta) -> Outcome {
         var reply = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
         reply.typeURL = response.typeURL
         reply.responseNonce = response.nonce
-        guard Self.types.contains(response.typeURL) else {
+        guard response.kind != .other else {
             return Outcome(updates: [], reply: reply, refusals: [], unknownType: true)
         }
-        var updates: [MeshUpdate] = response.removedResources.map {
-            response.typeURL == TypeURL.authorization ? .removePolicy($0) : .remove($0)
+        var updates: [MeshUpdate] = response.removed.map {
+            response.kind == .authorization ? .removePolicy($0) : .remove($0)
         }
+        updates.reserveCapacity(updates.count + response.resources.count)
         var refusals: [String] = []
-        for name in response.removedResources { retained[response.typeURL]?[name] = nil }
+        // Taken out while it is changed: a second reference would make every change a copy of it all.
+        var versions = retained.removeValue(forKey: response.typeURL) ?? [:]
+        for name in response.removed { versions[name] = nil }
         for resource in response.resources {
-            do {
-                updates.append(
-                    try MeshUpdate(name: resource.name, typeURL: response.typeURL, body: resource.resource))
-                retained[response.typeURL, default: [:]][resource.name] = resource.version
-            } catch {
+            switch resource.update {
+            case .success(let update):
+                updates.append(update)
+                versions[resource.name] = resource.version
+            case .failure(let error):
                 refusals.append("\(resource.name): \(error)")
             }
         }
+        retained[response.typeURL] = versions
         if refusals.isEmpty {
             answered.insert(response.typeURL)
         } else {
             reply.errorDetail.code = 3  // INVALID_ARGUMENT
-            reply.errorDetail.message = refusals.joined(separator: "; ")
+            reply.errorDetail.message = Self.summary(refusals)
         }
         return Outcome(updates: updates, reply: reply, refusals: refusals)
+    }
+
+    /// All of them as one text, of bounded length: a control plane may get everything wrong.
+    private static func summary(_ refusals: [String]) -> String {
+        var text = ""
+        for (index, refusal) in refusals.enumerated() {
+            guard text.utf8.count + refusal.utf8.count < 16 << 10 else {
+                return text + "; and \(refusals.count - index) more"
+            }
+            text += index == 0 ? refusal : "; " + refusal
+        }
+        return text
     }
 }
 

@@ -56,28 +56,3 @@ public enum MeshResource: Hashable, Sendable {
         }
     }
 }
-
-extension MeshUpdate {
-    /// What a resource from the wire changes.
-    ///
-    /// - Throws: ``ConversionError``, or what the decoding of the message throws.
-    init(name: String, typeURL: String, body: Google_Protobuf_Any) throws {
-        guard body.typeURL == typeURL else {
-            throw ConversionError("resource", "is of type \(body.typeURL.prefix(100))")
-        }
-        switch typeURL {
-        case TypeURL.address:
-            let address = try Istio_Workload_Address(serializedBytes: body.value)
-            switch address.type {
-            case .workload(let workload): self = .workload(try Workload(wire: workload))
-            case .service(let service): self = .service(try Service(wire: service))
-            case nil: throw ConversionError("type", "is neither workload nor service")
-            }
-        case TypeURL.authorization:
-            let policy = try AuthorizationPolicy(wire: Istio_Security_Authorization(serializedBytes: body.value))
-            self = .policy(name, policy)
-        default:
-            throw ConversionError("type_url", "\(typeURL.prefix(100)) is unknown")
-        }
-    }
-}

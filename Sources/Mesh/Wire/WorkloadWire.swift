@@ -1,0 +1,263 @@
+import Addressing
+
+/// `istio.workload.Workload` as it is read. What many workloads have in common is told apart first and read only when it
+/// was not met before.
+struct WorkloadWire {
+    private var uid: Range<Int> = 0..<0
+    private var name: Range<Int> = 0..<0
+    private var hostname: Range<Int> = 0..<0
+    private var node: Range<Int> = 0..<0
+    private var addresses: [IPAddress] = []
+    private var wrongAddress: ConversionError?
+    private var status = 0
+    private var capacity: UInt32?
+    /// All other fields, as they stand.
+    private var rest: [UInt8] = []
+
+    mutating func merge(_ cursor: inout WireCursor) throws(ConversionError) {
+        while let field = try cursor.next() {
+            switch (field.number, field.kind) {
+            case (20, .length): uid = try cursor.range()
+            case (1, .length): name = try cursor.range()
+            case (21, .length): hostname = try cursor.range()
+            case (9, .length): node = try cursor.range()
+            case (17, .varint): status = try cursor.enumeration()
+            case (3, .length):
+                let range = try cursor.range()
+                do {
+                    addresses.append(try WireParts.address(cursor.bytes[range], "addresses"))
+                } catch {
+                    wrongAddress = error
+                }
+            case (27, .length):
+                var value = capacity ?? 0
+                try cursor.message { (cursor) throws(ConversionError) in
+                    while let field = try cursor.next() {
+                        if field.number == 1, field.kind == .varint {
+                            value = try cursor.uint32()
+                        } else {
+                            try cursor.skip(field)
+                        }
+                    }
+                }
+                capacity = value
+            default:
+                try cursor.skip(field)
+                rest += cursor.bytes[field.start..<cursor.position]
+            }
+        }
+    }
+
+    /// - Parameter resource: The resource's name, which nearly always is the uid: its storage is used then.
+    func value(
+        _ cursor: WireCursor, resource: String, _ caches: inout WireCaches
+    ) throws(ConversionError) -> Workload {
+        guard !uid.isEmpty else { throw ConversionError("uid", "is missing") }
+        if let wrongAddress { throw wrongAddress }
+        let status: Workload.Status
+        switch self.status {
+        case 0: status = .healthy
+        case 1: status = .unhealthy
+        default: throw WireParts.unknown("status", self.status)
+        }
+        return Workload(
+            uid: resource.utf8.elementsEqual(cursor.bytes[uid])
+                ? resource : try cursor.string(uid, "uid"),
+            name: try cursor.string(name, "name"), addresses: AddressList(addresses),
+            hostname: try cursor.string(hostname, "hostname"),
+            node: caches.shared(try cursor.string(node, "node")),
+            status: status, capacity: capacity ?? 1,
+            traits: try caches.traits(rest) { (caches) throws(ConversionError) in
+                var traits = WorkloadTraitsWire()
+                var cursor = WireCursor(rest)
+                try traits.merge(&cursor, &caches)
+                return try traits.value(cursor)
+            })
+    }
+}
+
+/// The fields of `istio.workload.Workload` that many have in common.
+private struct WorkloadTraitsWire {
+    private var namespace = ""
+    private var network = ""
+    private var tunnelProtocol = 0
+    private var trustDomain = ""
+    private var serviceAccount = ""
+    private var canonicalName = ""
+    private var canonicalRevision = ""
+    private var kind = 0
+    private var workloadName = ""
+    private var nativeTunnel = false
+    private var applicationTunnel: (framing: Int, port: UInt32)?
+    private var services: [NamespacedHostname: PortMap] = [:]
+    private var policies: [String] = []
+    private var clusterID = ""
+    private var locality = (region: "", zone: "", subzone: "")
+    private var networkMode = 0
+    private var waypoint: WireParts.Gateway?
+    private var networkGateway: WireParts.Gateway?
+
+    mutating func merge(_ cursor: inout WireCursor, _ caches: inout WireCaches)
+        throws(ConversionError)
+    {
+        while let field = try cursor.next() {
+            switch (field.number, field.kind) {
+            case (2, .length): namespace = caches.shared(try cursor.string("namespace"))
+            case (4, .length): network = caches.shared(try cursor.string("network"))
+            case (5, .varint): tunnelProtocol = try cursor.enumeration()
+            case (6, .length): trustDomain = caches.shared(try cursor.string("trust_domain"))
+            case (7, .length): serviceAccount = caches.shared(try cursor.string("service_account"))
+            case (8, .length): try Self.gateway(&waypoint, &cursor, &caches)
+            case (10, .length): canonicalName = caches.shared(try cursor.string("canonical_name"))
+            case (11, .length): canonicalRevision = caches.shared(try cursor.string("canonical_revision"))
+            case (12, .varint): kind = try cursor.enumeration()
+            case (13, .length): workloadName = caches.shared(try cursor.string("workload_name"))
+            case (14, .varint): nativeTunnel = try cursor.bool()
+            case (16, .length):
+                policies.append(caches.shared(try cursor.string("authorization_policies")))
+            case (18, .length): clusterID = caches.shared(try cursor.string("cluster_id"))
+            case (19, .length): try Self.gateway(&networkGateway, &cursor, &caches)
+            case (22, .length): try mergeService(&cursor, &caches)
+            case (23, .length): try mergeApplicationTunnel(&cursor)
+            case (24, .length): try mergeLocality(&cursor, &caches)
+            case (25, .varint): networkMode = try cursor.enumeration()
+            default: try cursor.skip(field)
+            }
+        }
+    }
+
+    private static func gateway(
+        _ gateway: inout WireParts.Gateway?, _ cursor: inout WireCursor, _ caches: inout WireCaches
+    ) throws(ConversionError) {
+        var value = gateway ?? WireParts.Gateway()
+        try cursor.message { (cursor) throws(ConversionError) in try value.merge(&cursor, &caches) }
+        gateway = value
+    }
+
+    /// An entry of the map: `namespace/hostname` and its ports.
+    private mutating func mergeService(
+        _ cursor: inout WireCursor, _ caches: inout WireCaches
+    ) throws(ConversionError) {
+        var key = ""
+        var ports = PortMap()
+        try cursor.message { (cursor) throws(ConversionError) in
+            while let field = try cursor.next() {
+                switch (field.number, field.kind) {
+                case (1, .length): key = try cursor.string("services")
+                case (2, .length):
+                    try cursor.message { (cursor) throws(ConversionError) in try Self.merge(&ports, &cursor) }
+                default: try cursor.skip(field)
+                }
+            }
+        }
+        guard let name = NamespacedHostname(key) else {
+            throw ConversionError("services", "\"\(key.prefix(100))\" is no namespace/hostname")
+        }
+        let shared = NamespacedHostname(
+            namespace: caches.shared(name.namespace), hostname: caches.shared(name.hostname))
+        services[shared] = ports
+    }
+
+    private static func merge(_ ports: inout PortMap, _ cursor: inout WireCursor)
+        throws(ConversionError)
+    {
+        while let field = try cursor.next() {
+            guard field.number == 1, field.kind == .length else {
+                try cursor.skip(field)
+                continue
+            }
+            var port = WireParts.Port()
+            try cursor.message { (cursor) throws(ConversionError) in try port.merge(&cursor) }
+            ports[try WireParts.port(port.service, "services")] = try WireParts.port(
+                port.target, "services")
+        }
+    }
+
+    private mutating func mergeApplicationTunnel(_ cursor: inout WireCursor) throws(ConversionError) {
+        var value = applicationTunnel ?? (0, 0)
+        try cursor.message { (cursor) throws(ConversionError) in
+            while let field = try cursor.next() {
+                switch (field.number, field.kind) {
+                case (1, .varint): value.framing = try cursor.enumeration()
+                case (2, .varint): value.port = try cursor.uint32()
+                default: try cursor.skip(field)
+                }
+            }
+        }
+        applicationTunnel = value
+    }
+
+    private mutating func mergeLocality(
+        _ cursor: inout WireCursor, _ caches: inout WireCaches
+    ) throws(ConversionError) {
+        var value = locality
+        try cursor.message { (cursor) throws(ConversionError) in
+            while let field = try cursor.next() {
+                switch (field.number, field.kind) {
+                case (1, .length): value.region = caches.shared(try cursor.string("locality.region"))
+                case (2, .length): value.zone = caches.shared(try cursor.string("locality.zone"))
+                case (3, .length): value.subzone = caches.shared(try cursor.string("locality.subzone"))
+                default: try cursor.skip(field)
+                }
+            }
+        }
+        locality = value
+    }
+
+    func value(_ cursor: WireCursor) throws(ConversionError) -> WorkloadTraits {
+        WorkloadTraits(
+            namespace: namespace, network: network, tunnelProtocol: try tunnel(),
+            trustDomain: trustDomain,
+            serviceAccount: serviceAccount, canonicalName: canonicalName,
+            canonicalRevision: canonicalRevision,
+            kind: try workloadKind(), workloadName: workloadName, nativeTunnel: nativeTunnel,
+            applicationTunnel: try tunnelOfApplication(), services: services,
+            authorizationPolicies: policies,
+            clusterID: clusterID,
+            locality: Locality(region: locality.region, zone: locality.zone, subzone: locality.subzone),
+            networkMode: try mode(),
+            waypoint: try waypoint.map { (gateway) throws(ConversionError) in
+                try gateway.value(cursor, "waypoint")
+            },
+            networkGateway: try networkGateway.map { (gateway) throws(ConversionError) in
+                try gateway.value(cursor, "network_gateway")
+            })
+    }
+
+    private func tunnel() throws(ConversionError) -> Workload.TunnelProtocol {
+        switch tunnelProtocol {
+        case 0: return .none
+        case 1: return .hbone
+        case 2: throw ConversionError("tunnel_protocol", "LEGACY_ISTIO_MTLS is not spoken here")
+        default: throw WireParts.unknown("tunnel_protocol", tunnelProtocol)
+        }
+    }
+
+    private func workloadKind() throws(ConversionError) -> Workload.Kind {
+        switch kind {
+        case 0: return .deployment
+        case 1: return .cronjob
+        case 2: return .pod
+        case 3: return .job
+        default: throw WireParts.unknown("workload_type", kind)
+        }
+    }
+
+    private func mode() throws(ConversionError) -> Workload.NetworkMode {
+        switch networkMode {
+        case 0: return .standard
+        case 1: return .hostNetwork
+        default: throw WireParts.unknown("network_mode", networkMode)
+        }
+    }
+
+    private func tunnelOfApplication() throws(ConversionError) -> Workload.ApplicationTunnel? {
+        guard let (framing, number) = applicationTunnel else { return nil }
+        let port = try WireParts.port(number, "application_tunnel.port")
+        switch framing {
+        case 0: return Workload.ApplicationTunnel(framing: .none, port: port)
+        case 1: return Workload.ApplicationTunnel(framing: .proxy, port: port)
+        default: throw WireParts.unknown("application_tunnel.protocol", framing)
+        }
+    }
+}
