@@ -162,6 +162,11 @@ let package = Package(
             name: "apus-sockets", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
             swiftSettings: strict, linkerSettings: standalone),
 
+        // Measures; in no product of the list above, built only by its own name.
+        .executableTarget(
+            name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
+            swiftSettings: strict),
+
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(

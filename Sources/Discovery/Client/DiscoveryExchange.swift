@@ -7,7 +7,7 @@ import SwiftProtobuf
 ///
 /// It remembers which version of which resource it holds, over the end of a stream: with that the server sends after a
 /// reconnect only what has changed, and says what is gone.
-struct DiscoveryExchange: Sendable {
+package struct DiscoveryExchange: Sendable {
     /// Both types, asked for as a whole. Policies first, for the same reason as in the server.
     static let types = [TypeURL.authorization, TypeURL.address]
 
@@ -15,14 +15,16 @@ struct DiscoveryExchange: Sendable {
     private var answered: Set<String> = []
 
     /// What a response amounts to.
-    struct Outcome: Sendable {
-        var updates: [MeshUpdate]
-        var reply: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
+    package struct Outcome: Sendable {
+        package var updates: [MeshUpdate]
+        package var reply: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest
         /// Resources that could not be taken, `name: reason`.
-        var refusals: [String]
+        package var refusals: [String]
         /// Not one of the types asked for.
-        var unknownType = false
+        package var unknownType = false
     }
+
+    package init() {}
 
     /// Every type has been answered and taken once.
     var isReady: Bool { answered.isSuperset(of: Self.types) }
@@ -42,7 +44,7 @@ struct DiscoveryExchange: Sendable {
     ///
     /// The caller applies the updates and only then sends the reply: an acknowledged state is in force. A resource that
     /// is refused is not held at its new version, so that after a reconnect it is sent again.
-    mutating func receive(_ response: ResourceDelta) -> Outcome {
+    package mutating func receive(_ response: ResourceDelta) -> Outcome {
         var reply = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
         reply.typeURL = response.typeURL
         reply.responseNonce = response.nonce

@@ -39,7 +39,7 @@ public enum MeshResource: Hashable, Sendable {
     }
 
     /// The message, the same bytes for equal resources.
-    func encoded() throws -> Data {
+    package func encoded() throws -> Data {
         var options = BinaryEncodingOptions()
         options.useDeterministicOrdering = true
         switch self {
