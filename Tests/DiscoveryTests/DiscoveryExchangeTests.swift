@@ -81,6 +81,39 @@ struct DiscoveryExchangeTests {
             ])
     }
 
+    @Test("11. easiest to get wrong: what is refused keeps its earlier version, a refusal does not make ready")
+    mutating func refusedKeepsEarlierVersion() throws {
+        _ = try receive(response([Samples.workload("a")], type: TypeURL.address))
+        var second = try response([Samples.workload("a"), Samples.workload("b")], type: TypeURL.address)
+        second.resources[0].version = "v2"
+        second.resources[0].resource.value = Data([0xff])
+        second.removedResources = ["Kubernetes//Pod/shop/b"]
+        let outcome = try receive(second)
+        // The removal goes first, so the resource of the same name in the same message stays.
+        #expect(outcome.updates.count == 2)
+        let held = exchange.opening(DiscoveryNode(nodeName: "n"))[1].initialResourceVersions
+        #expect(
+            held == [
+                "Kubernetes//Pod/shop/a": "v-Kubernetes//Pod/shop/a",
+                "Kubernetes//Pod/shop/b": "v-Kubernetes//Pod/shop/b",
+            ])
+        var fresh = DiscoveryExchange()
+        let policies = try response([], type: TypeURL.authorization)
+        _ = fresh.receive(try ResourceDecoder().response(policies.serializedBytes()))
+        _ = fresh.receive(try ResourceDecoder().response(second.serializedBytes()))
+        #expect(!fresh.isReady)
+    }
+
+    @Test("the text of a refusal is bounded, however much is wrong")
+    mutating func boundedRefusal() throws {
+        var all = try response((0..<2000).map { Samples.workload("w\($0)") }, type: TypeURL.address)
+        for index in all.resources.indices { all.resources[index].resource.value = Data([0xff]) }
+        let outcome = try receive(all)
+        #expect(outcome.refusals.count == 2000)
+        #expect(outcome.reply.errorDetail.message.utf8.count < 17 << 10)
+        #expect(outcome.reply.errorDetail.message.hasSuffix(" more"))
+    }
+
     @Test("an unknown type is acknowledged and otherwise passed over")
     mutating func unknownType() throws {
         var unknown = Response()
