@@ -20,18 +20,25 @@ struct EndpointTree: Sendable {
         let weight: UInt64
         let count: Int
 
-        init(_ run: ContiguousArray<Workload>, priority: Int, left: Node?, right: Node?) {
+        convenience init(_ run: ContiguousArray<Workload>, priority: Int, left: Node?, right: Node?) {
+            let weight = run.reduce(0) { $0 + UInt64($1.capacity) }
+            self.init(run, weight: weight, priority: priority, left: left, right: right)
+        }
+
+        private init(
+            _ run: ContiguousArray<Workload>, weight runWeight: UInt64, priority: Int, left: Node?, right: Node?
+        ) {
             self.run = run
             self.priority = priority
             self.left = left
             self.right = right
-            runWeight = run.reduce(0) { $0 + UInt64($1.capacity) }
+            self.runWeight = runWeight
             weight = runWeight + (left?.weight ?? 0) + (right?.weight ?? 0)
             count = run.count + (left?.count ?? 0) + (right?.count ?? 0)
         }
 
         fileprivate func with(left: Node?, right: Node?) -> Node {
-            Node(run, priority: priority, left: left, right: right)
+            Node(run, weight: runWeight, priority: priority, left: left, right: right)
         }
 
         var first: Workload { run[0] }

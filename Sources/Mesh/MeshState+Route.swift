@@ -227,7 +227,7 @@ extension MeshState {
     ) throws(RouteError) -> IPAddress {
         let workload = upstream.workload
         if workload.addresses.contains(family) { return family }
-        let allowed = workload.addresses.filter { upstream.service?.ipFamilies.accepts($0) ?? true }
+        let allowed = workload.addresses.lazy.filter { upstream.service?.ipFamilies.accepts($0) ?? true }
         if let address = allowed.first(where: { $0.family == family.family }) ?? allowed.first { return address }
         guard !workload.hostname.isEmpty else {
             throw RouteError(

@@ -29,6 +29,7 @@ struct PolicyWire {
                 }
                 rules.append(rule)
             case (6, .varint): dryRun = try cursor.bool()
+            case (7, .length): try WireParts.checkExtension(&cursor)
             default: try cursor.skip(field)
             }
         }
@@ -84,6 +85,7 @@ struct PolicyWire {
                 }
             case (11, .length): match.serviceAccounts.append(try account(&cursor))
             case (12, .length): match.notServiceAccounts.append(try account(&cursor))
+            case (13, .length): try WireParts.checkExtension(&cursor)
             default: try cursor.skip(field)
             }
         }

@@ -51,6 +51,7 @@ struct ServiceWire {
                 try cursor.message { (cursor) throws(ConversionError) in try Self.merge(&value, &cursor) }
                 balancing = value
             case (9, .varint): ipFamilies = try cursor.enumeration()
+            case (10, .length): try WireParts.checkExtension(&cursor)
             case (11, .varint): canonical = try cursor.bool()
             case (12, .varint): ingressUseWaypoint = try cursor.bool()
             case (13, .length):

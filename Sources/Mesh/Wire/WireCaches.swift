@@ -6,7 +6,22 @@ struct WireCaches: Sendable {
 
     private var strings: Set<String> = []
     /// By the bytes of the fields they were read from.
-    private var traits: [[UInt8]: WorkloadTraits] = [:]
+    private var traits: [Key: WorkloadTraits] = [:]
+
+    private struct Key: Hashable {
+        let bytes: [UInt8]
+
+        /// Eight bytes at a time: the library takes them one by one.
+        func hash(into hasher: inout Hasher) {
+            var word: UInt64 = 0
+            for (index, byte) in bytes.enumerated() {
+                word = word << 8 | UInt64(byte)
+                if index & 7 == 7 { hasher.combine(word) }
+            }
+            hasher.combine(word)
+            hasher.combine(bytes.count)
+        }
+    }
 
     /// The same text, with the storage of an equal one that was seen before.
     mutating func shared(_ text: String) -> String {
@@ -19,8 +34,9 @@ struct WireCaches: Sendable {
     }
 
     mutating func traits(
-        _ key: [UInt8], make: (inout WireCaches) throws(ConversionError) -> WorkloadTraits
+        _ bytes: [UInt8], make: (inout WireCaches) throws(ConversionError) -> WorkloadTraits
     ) throws(ConversionError) -> WorkloadTraits {
+        let key = Key(bytes: bytes)
         if let known = traits[key] { return known }
         let made = try make(&self)
         if traits.count >= Self.traitsLimit { traits.removeAll(keepingCapacity: true) }

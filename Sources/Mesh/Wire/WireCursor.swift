@@ -46,6 +46,9 @@ struct WireCursor {
         end = range.upperBound
     }
 
+    /// Bytes left of the message.
+    var left: Int { end - position }
+
     /// The next field's tag; `nil` at the end of the message.
     mutating func next() throws(ConversionError) -> Field? {
         guard position < end else { return nil }
@@ -73,7 +76,7 @@ struct WireCursor {
     /// The bytes of a field of the kind `length`.
     mutating func range() throws(ConversionError) -> Range<Int> {
         let count = try varint()
-        guard count <= UInt64(end - position) else { throw Self.malformed }
+        guard count <= UInt64(left) else { throw Self.malformed }
         let range = position..<(position + Int(count))
         position = range.upperBound
         return range
@@ -144,7 +147,7 @@ struct WireCursor {
     }
 
     private mutating func advance(_ count: Int) throws(ConversionError) {
-        guard count <= end - position else { throw Self.malformed }
+        guard count <= left else { throw Self.malformed }
         position += count
     }
 }

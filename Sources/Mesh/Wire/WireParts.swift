@@ -29,6 +29,28 @@ enum WireParts {
         ConversionError(field, "the value \(value) is unknown")
     }
 
+    /// Reads an `istio.workload.Extension`, a name and an `Any`, to say whether it is one. What it says is of no interest.
+    static func checkExtension(_ cursor: inout WireCursor) throws(ConversionError) {
+        try cursor.message { (cursor) throws(ConversionError) in
+            while let field = try cursor.next() {
+                switch (field.number, field.kind) {
+                case (1, .length): _ = try cursor.string("extensions")
+                case (2, .length):
+                    try cursor.message { (cursor) throws(ConversionError) in
+                        while let field = try cursor.next() {
+                            if field.number == 1, field.kind == .length {
+                                _ = try cursor.string("extensions")
+                            } else {
+                                try cursor.skip(field)
+                            }
+                        }
+                    }
+                default: try cursor.skip(field)
+                }
+            }
+        }
+    }
+
     /// `istio.workload.Port`.
     struct Port {
         var service: UInt32 = 0

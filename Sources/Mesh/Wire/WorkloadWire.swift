@@ -15,6 +15,7 @@ struct WorkloadWire {
     private var rest: [UInt8] = []
 
     mutating func merge(_ cursor: inout WireCursor) throws(ConversionError) {
+        rest.reserveCapacity(rest.count + cursor.left)
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
             case (20, .length): uid = try cursor.range()
@@ -121,6 +122,7 @@ private struct WorkloadTraitsWire {
             case (23, .length): try mergeApplicationTunnel(&cursor)
             case (24, .length): try mergeLocality(&cursor, &caches)
             case (25, .varint): networkMode = try cursor.enumeration()
+            case (26, .length): try WireParts.checkExtension(&cursor)
             default: try cursor.skip(field)
             }
         }
