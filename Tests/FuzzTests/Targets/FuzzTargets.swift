@@ -15,6 +15,7 @@ public enum FuzzTargets {
         "headers": HeadersTarget.run,
         "proxy-protocol": ProxyProtocolTarget.run,
         "tls-records": TLSRecordsTarget.run,
+        "xds": XDSTarget.run,
         "zds": HandoverTarget.run,
     ]
 }
@@ -46,4 +47,7 @@ public enum FuzzTargets {
 }
 @_cdecl("apus_fuzz_zds") public func fuzzZDS(_ data: UnsafePointer<UInt8>?, _ count: Int) {
     HandoverTarget.run(UnsafeRawBufferPointer(start: data, count: count))
+}
+@_cdecl("apus_fuzz_xds") public func fuzzXDS(_ data: UnsafePointer<UInt8>?, _ count: Int) {
+    XDSTarget.run(UnsafeRawBufferPointer(start: data, count: count))
 }
