@@ -253,16 +253,8 @@ let package = Package(
     ]
 )
 
-// Some of the tests alone, without what only the others depend on: for builds with a sanitizer (`make sanitize`).
+// Some of the tests alone, without what only the others depend on: for builds with a sanitizer
+// (`make sanitize`) and for the fuzzers (`make fuzz`).
 if let chosen = Context.environment["APUS_TESTS"]?.split(separator: ",") {
     package.targets.removeAll { $0.type == .test && !chosen.contains(Substring($0.name)) }
-}
-
-// The fuzz targets as a library, to be linked with libFuzzer (`make fuzz`).
-if Context.environment["APUS_FUZZ"] != nil {
-    package.targets.removeAll { $0.type == .test }
-    package.targets.append(
-        .target(
-            name: "FuzzTargets", dependencies: fuzzed, path: "Tests/FuzzTests/Targets", swiftSettings: strict))
-    package.products.append(.library(name: "FuzzTargets", type: .static, targets: ["FuzzTargets"]))
 }
