@@ -32,19 +32,19 @@ public struct MeshState: Sendable {
     public let settings: MeshSettings
     /// One reference for all indices: a snapshot costs one count up and down, and whether anybody still holds it is
     /// known from that count.
-    private var shared: MeshTables
+    private var shared: MeshTables.Shared
 
     public init(settings: MeshSettings = MeshSettings()) {
         self.settings = settings
-        shared = MeshTables()
+        shared = MeshTables.Shared(MeshTables())
     }
 
     /// The indices; changing them does not change copies of this state.
     var tables: MeshTables {
-        _read { yield shared }
+        _read { yield shared.tables }
         _modify {
-            if !isKnownUniquelyReferenced(&shared) { shared = MeshTables(copy: shared) }
-            yield &shared
+            if !isKnownUniquelyReferenced(&shared) { shared = MeshTables.Shared(shared.tables) }
+            yield &shared.tables
         }
     }
 

@@ -1,10 +1,7 @@
 import HashTreeCollections
 
 /// The indices of a ``MeshState``.
-///
-/// Changed only by the one state that holds the only reference, which ``MeshState/tables`` sees to; from the moment it
-/// is shared it does not change any more. That is what makes it sendable.
-final class MeshTables: @unchecked Sendable {
+struct MeshTables: Sendable {
     var workloadsByUID: TreeDictionary<String, Workload> = [:]
     var workloadsByAddress: TreeDictionary<NetworkAddress, OneOrMany<Workload>> = [:]
     var workloadsByHostname: TreeDictionary<String, OneOrMany<Workload>> = [:]
@@ -22,21 +19,13 @@ final class MeshTables: @unchecked Sendable {
     /// Keys of namespace policies under their namespace, of global ones under "", in order.
     var policyKeys: TreeDictionary<String, [String]> = [:]
 
-    init() {}
+    /// One reference for all of them.
+    ///
+    /// Changed only by the one state that holds the only reference, which ``MeshState/tables`` sees to; from the moment
+    /// it is shared it does not change any more. That is what makes it sendable.
+    final class Shared: @unchecked Sendable {
+        var tables: MeshTables
 
-    init(copy other: MeshTables) {
-        workloadsByUID = other.workloadsByUID
-        workloadsByAddress = other.workloadsByAddress
-        workloadsByHostname = other.workloadsByHostname
-        localPods = other.localPods
-        localAccounts = other.localAccounts
-        servicesByKey = other.servicesByKey
-        servicesByAddress = other.servicesByAddress
-        servicesByBlock = other.servicesByBlock
-        blockLengths = other.blockLengths
-        servicesByHostname = other.servicesByHostname
-        endpoints = other.endpoints
-        policiesByKey = other.policiesByKey
-        policyKeys = other.policyKeys
+        init(_ tables: MeshTables) { self.tables = tables }
     }
 }
