@@ -136,6 +136,16 @@ struct DecoderTests {
         }
     }
 
+    @Test("a text that a later one of the same field replaces has to be a text as well", arguments: [0x0a, 0x4a])
+    func replacedText(tag: UInt8) throws {
+        let whole = [UInt8](try Samples.workload("w").encoded())
+        for content: [UInt8] in [[0x61], [0xff]] {
+            let field: [UInt8] = [tag, 1] + content
+            // Before the resource's own, which replaces it.
+            compare(Samples.workload("w"), [whole[0], UInt8(field.count)] + field + whole, ResourceDecoder())
+        }
+    }
+
     @Test("groups in groups without end are refused and not followed")
     func deepGroups() {
         let body = [UInt8](repeating: 0x0b, count: 100_000)

@@ -18,10 +18,10 @@ struct WorkloadWire {
         rest.reserveCapacity(rest.count + cursor.left)
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
-            case (20, .length): uid = try cursor.range()
-            case (1, .length): name = try cursor.range()
-            case (21, .length): hostname = try cursor.range()
-            case (9, .length): node = try cursor.range()
+            case (20, .length): try Self.set(&uid, &cursor)
+            case (1, .length): try Self.set(&name, &cursor)
+            case (21, .length): try Self.set(&hostname, &cursor)
+            case (9, .length): try Self.set(&node, &cursor)
             case (17, .varint): status = try cursor.enumeration()
             case (3, .length):
                 let range = try cursor.range()
@@ -47,6 +47,12 @@ struct WorkloadWire {
                 rest += cursor.bytes[field.start..<cursor.position]
             }
         }
+    }
+
+    /// Texts are read in the end, those that do not count any more at once: they have to be texts as well.
+    private static func set(_ text: inout Range<Int>, _ cursor: inout WireCursor) throws(ConversionError) {
+        if !text.isEmpty { _ = try cursor.string(text, "text") }
+        text = try cursor.range()
     }
 
     /// - Parameter resource: The resource's name, which nearly always is the uid: its storage is used then.
