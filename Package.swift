@@ -24,6 +24,7 @@ extension Target.Dependency {
     static let nioPosix = product(name: "NIOPosix", package: "swift-nio")
     static let nioTLS = product(name: "NIOTLS", package: "swift-nio")
     static let nioHTTP1 = product(name: "NIOHTTP1", package: "swift-nio")
+    static let nioHTTPCompression = product(name: "NIOHTTPCompression", package: "swift-nio-extras")
     static let nioReloading = product(name: "NIOCertificateReloading", package: "swift-nio-extras")
     static let nioHPACK = product(name: "NIOHPACK", package: "swift-nio-http2")
     static let nioSSL = product(name: "NIOSSL", package: "swift-nio-ssl")
@@ -94,7 +95,7 @@ let package = Package(
         .target(name: "Mesh", dependencies: ["Addressing", .hashTrees], swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .logging, .deque],
+            dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging, .deque],
             swiftSettings: strict),
 
         // MARK: Trust

@@ -47,9 +47,9 @@ static const int allowed[] = {
 #endif
 };
 
-static int install_filter(void) {
+static int install_filter(bool may_enter_namespaces) {
     enum { count = sizeof allowed / sizeof allowed[0], head = 4 };
-    struct sock_filter program[head + 2 * count + 1];
+    struct sock_filter program[head + 2 * (count + 1) + 1];
     size_t at = 0;
     program[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
 #if defined(__x86_64__)
@@ -64,12 +64,31 @@ static int install_filter(void) {
         program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)allowed[index], 0, 1);
         program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     }
+    if (may_enter_namespaces) {
+        program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setns, 0, 1);
+        program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
     program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     struct sock_fprog filter = {.len = (unsigned short)at, .filter = program};
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
 }
 
-int apus_drop_privileges(uint32_t uid, const char **step) {
+// What making sockets in pods takes: to enter their namespaces, to mark packets, to speak from foreign addresses.
+static const uint32_t socket_maker =
+    UINT32_C(1) << CAP_SYS_ADMIN | UINT32_C(1) << CAP_NET_ADMIN | UINT32_C(1) << CAP_NET_RAW;
+
+int apus_drop_privileges(uint32_t uid, bool makes_sockets, const char **step) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct kept[2] = {{0}};
+    if (makes_sockets) {
+        // No more than is there: what is missing is told at the start, in words, by what needs it.
+        struct __user_cap_data_struct had[2] = {{0}};
+        *step = "capget";
+        if (syscall(SYS_capget, &header, had) != 0) return -1;
+        kept[0].permitted = kept[0].effective = had[0].permitted & socket_maker;
+        *step = "prctl(PR_SET_KEEPCAPS)";
+        if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) return -1;
+    }
     if (getuid() == 0) {
         // The bounding set can be emptied only while CAP_SETPCAP is there, so it goes first.
         for (int capability = 0; capability <= 63; capability++) {
@@ -88,15 +107,13 @@ int apus_drop_privileges(uint32_t uid, const char **step) {
     *step = "prctl(PR_CAP_AMBIENT_CLEAR_ALL)";
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return -1;
     *step = "capset";
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-    struct __user_cap_data_struct none[2] = {{0}};
-    if (syscall(SYS_capset, &header, none) != 0) return -1;
+    if (syscall(SYS_capset, &header, kept) != 0) return -1;
     *step = "prctl(PR_SET_NO_NEW_PRIVS)";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     *step = "prctl(PR_SET_DUMPABLE)";
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return -1;
     *step = "prctl(PR_SET_SECCOMP)";
-    if (install_filter() != 0) return -1;
+    if (install_filter(makes_sockets) != 0) return -1;
     *step = NULL;
     return 0;
 }

@@ -77,6 +77,14 @@ public struct NetworkNamespace: ~Copyable, Sendable {
         return try body()
     }
 
+    /// Enters the namespace that the calling thread is in already: whether it would be allowed to enter others.
+    /// - Throws: `EPERM` without CAP_SYS_ADMIN.
+    public borrowing func reenter() throws(SystemError) {
+        let raw = raw
+        let id = id
+        try check("enter \(id)") { apus_setns(raw, apus_newnet()) }
+    }
+
     private borrowing func enterOrAbort() {
         guard apus_setns(raw, apus_newnet()) == 0 else {
             fatalError("cannot return to \(id) after work in another namespace: errno \(errno)")

@@ -155,6 +155,14 @@ public struct SeqpacketSocket: ~Copyable, Sendable {
         return Packet(bytes: bytes, descriptors: Array(descriptors.prefix(count)), truncated: truncated)
     }
 
+    /// What the peer has not read yet, as the kernel counts it (SIOCOUTQ): its own measure of each packet, not bytes.
+    public borrowing func unreadByPeer() throws(SystemError) -> CInt {
+        var value: CInt = 0
+        let raw = raw
+        try check("SIOCOUTQ") { apus_ioctl_int(raw, UInt(TIOCOUTQ), &value) }
+        return value
+    }
+
     /// Waits until a packet (or the end) is there.
     /// - Returns: Whether it came in time.
     public borrowing func waitReadable(milliseconds: Int) throws(SystemError) -> Bool {

@@ -1,3 +1,5 @@
+import Logging
+
 /// One line of the access log: what is known of a connection. Optional fields that are `nil` or empty are left out.
 public struct AccessRecord: Sendable {
     public enum Direction: String, Sendable { case inbound, outbound }
@@ -71,6 +73,26 @@ public struct AccessRecord: Sendable {
         }
     }
 
+    /// What ties the lines of both ends together: the `traceparent` that the client's ztunnel sent along.
+    public struct Trace: Hashable, Sendable {
+        public var high: UInt64
+        public var low: UInt64
+
+        public init(high: UInt64, low: UInt64) {
+            self.high = high
+            self.low = low
+        }
+
+        /// 32 hexadecimal digits.
+        var text: String {
+            func hex(_ value: UInt64) -> String {
+                let digits = String(value, radix: 16)
+                return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+            }
+            return hex(high) + hex(low)
+        }
+    }
+
     public var time: Timestamp
     public var kind: Kind
     public var source: Source
@@ -82,11 +104,13 @@ public struct AccessRecord: Sendable {
     public var durationMilliseconds: UInt64
     public var error: String?
     public var spans: [Span]
+    /// Written as one more span, named after the direction: `outbound{id=<trace id>}`.
+    public var trace: Trace?
 
     public init(
         time: Timestamp = .now, kind: Kind, source: Source, destination: Destination, direction: Direction,
         bytesSent: UInt64 = 0, bytesReceived: UInt64 = 0, durationMilliseconds: UInt64 = 0, error: String? = nil,
-        spans: [Span] = []
+        spans: [Span] = [], trace: Trace? = nil
     ) {
         self.time = time
         self.kind = kind
@@ -98,19 +122,27 @@ public struct AccessRecord: Sendable {
         self.durationMilliseconds = durationMilliseconds
         self.error = error
         self.spans = spans
+        self.trace = trace
     }
 }
 
 extension AccessRecord {
     static let scope = "access"
 
-    var level: String {
+    var allSpans: [Span] {
+        guard let trace else { return spans }
+        return spans + [Span(direction.rawValue, fields: [("id", trace.text)])]
+    }
+
+    var severity: Logger.Level {
         switch kind {
-        case .complete: error == nil ? "info" : "error"
-        case .opened: "debug"
-        case .failed: "warn"
+        case .complete: error == nil ? .info : .error
+        case .opened: .debug
+        case .failed: .warning
         }
     }
+
+    var level: String { severity.shortName }
 
     var message: String {
         switch kind {

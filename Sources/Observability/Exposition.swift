@@ -15,10 +15,13 @@ extension MetricsRegistry {
                 }
             case .histogram(let family):
                 text.family(family) { values, histogram in text.histogram(family, values, histogram) }
-            case .reading(let name, let help, let read):
+            case .reading(let name, let help, let type, let read):
                 guard let value = read() else { continue }
-                text.header(name, help, .gauge)
-                text.sample(name, "", [], [], Exposition.number(value))
+                text.header(name, help, type)
+                let isCounter = type == .counter
+                text.sample(
+                    name, isCounter ? "_total" : "", [], [],
+                    isCounter ? String(UInt64(value)) : Exposition.number(value))
             }
         }
         return text.finished()

@@ -1,5 +1,6 @@
 import NIOCore
 import NIOHTTP1
+import NIOHTTPCompression
 
 /// One connection: reads one request, answers it, closes.
 ///
@@ -16,6 +17,9 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private let router: HTTPRouter
     private let limits: HTTPEndpoint.Limits
+    private let compressing: Bool
+    /// Once the request is complete.
+    private var requestHead: HTTPRequestHead?
     private var state = State.readingHead
     private var timeouts: [Scheduled<Void>] = []
 
@@ -31,9 +35,10 @@ final class HTTPConnection: ChannelInboundHandler {
         return false
     }
 
-    init(router: HTTPRouter, limits: HTTPEndpoint.Limits) {
+    init(router: HTTPRouter, limits: HTTPEndpoint.Limits, compressing: Bool = false) {
         self.router = router
         self.limits = limits
+        self.compressing = compressing
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -120,6 +125,7 @@ final class HTTPConnection: ChannelInboundHandler {
             return
         }
         state = .answering
+        requestHead = head
         let request = HTTPRequest(
             method: head.method.rawValue, path: path, query: query,
             headers: head.headers.map { (name: $0.name, value: $0.value) }, body: Array(body.readableBytesView))
@@ -135,6 +141,21 @@ final class HTTPConnection: ChannelInboundHandler {
         }
     }
 
+    /// Puts the compressor in the way of the answer. Not before: it wants one request for each answer, and would end the
+    /// process over an answer to none, as a header that is late or no header at all gets, or over a "continue".
+    private func compress(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        do {
+            let sync = context.pipeline.syncOperations
+            let decoder = try sync.context(handlerType: ByteToMessageHandler<HTTPRequestDecoder>.self)
+            try sync.addHandler(HTTPResponseCompressor(), position: .before(self))
+            // From this it learns what the client takes; here nothing more is read.
+            decoder.fireChannelRead(NIOAny(HTTPServerRequestPart.head(request)))
+        } catch {
+            // The connection is being taken down; whoever is still there gets the answer as it is.
+            return
+        }
+    }
+
     private func answer(_ reply: HTTPReply, _ context: ChannelHandlerContext, isHead: Bool) {
         state = .answering
         var headers = HTTPHeaders(reply.headers.map { ($0.name, $0.value) })
@@ -143,6 +164,7 @@ final class HTTPConnection: ChannelInboundHandler {
         headers.replaceOrAdd(name: "connection", value: "close")
         let head = HTTPResponseHead(
             version: .http1_1, status: HTTPResponseStatus(statusCode: reply.status), headers: headers)
+        if compressing, !isHead, !reply.body.isEmpty, let requestHead { compress(requestHead, context) }
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         if !isHead, !reply.body.isEmpty {
             context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(bytes: reply.body)))), promise: nil)

@@ -30,11 +30,12 @@ public final class HTTPEndpoint: Sendable {
     /// Listens on all of the addresses or on none.
     /// - Parameters:
     ///   - addresses: host and port each; port 0 lets the system choose, see ``addresses``.
+    ///   - compressing: whether answers are compressed for clients that take gzip or deflate.
     ///   - group: event loops that are the caller's to shut down.
     /// - Throws: when an address cannot be bound.
     public static func start(
         on addresses: [(host: String, port: Int)], routes: [HTTPRoute], limits: Limits = Limits(),
-        group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
+        compressing: Bool = false, group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
     ) async throws -> HTTPEndpoint {
         let router = HTTPRouter(routes)
         let connections = HTTPConnections(limit: limits.connections)
@@ -47,7 +48,7 @@ public final class HTTPEndpoint: Sendable {
                 channel.eventLoop.makeCompletedFuture {
                     guard connections.admit(channel) else { throw ChannelError.eof }
                     let sync = channel.pipeline.syncOperations
-                    let connection = HTTPConnection(router: router, limits: limits)
+                    let connection = HTTPConnection(router: router, limits: limits, compressing: compressing)
                     try sync.addHandler(HTTPResponseEncoder())
                     try sync.addHandler(HTTPHeaderGuard(connection, limit: limits.headerBytes))
                     try sync.addHandler(ByteToMessageHandler(HTTPRequestDecoder(leftOverBytesStrategy: .dropBytes)))

@@ -39,7 +39,7 @@ public struct LogFilter: Hashable, Sendable {
 
     /// As it could be written.
     public var description: String {
-        ([base.rawValue] + labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.rawValue)" })
+        ([base.filterName] + labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.filterName)" })
             .joined(separator: ",")
     }
 
@@ -51,6 +51,22 @@ public struct LogFilter: Hashable, Sendable {
         case let other: Logger.Level(rawValue: other)
         }
     }
+}
+
+extension Logger.Level {
+    /// As it stands in a line: the field knows trace, debug, info, warn and error.
+    var shortName: String {
+        switch self {
+        case .trace: "trace"
+        case .debug: "debug"
+        case .info, .notice: "info"
+        case .warning: "warn"
+        case .error, .critical: "error"
+        }
+    }
+
+    /// As a filter says it, see ``LogFilter/init(_:base:)``.
+    fileprivate var filterName: String { self == .critical ? "off" : shortName }
 }
 
 extension String {

@@ -17,6 +17,8 @@ public final class LogOutput: Sendable {
 
     private let writer: LineWriter<Line>
     private let filter: Mutex<LogFilter>
+    private let initial: Mutex<LogFilter>
+    private let followers = Mutex<[(label: String, notify: @Sendable (Logger.Level) -> Void)]>([])
 
     /// - Throws: when the sink cannot be opened.
     public init(
@@ -24,9 +26,10 @@ public final class LogOutput: Sendable {
         capacity: Int = 10_000
     ) throws(SystemError) {
         self.filter = Mutex(filter)
+        initial = Mutex(filter)
         writer = try LineWriter(sink: sink, capacity: capacity) { line, bytes in
             let write = format == .text ? LogLine.text : LogLine.json
-            write(&bytes, line.time, Self.name(line.level), line.label, [], line.message) { body in
+            write(&bytes, line.time, line.level.shortName, line.label, [], line.message) { body in
                 for (key, value) in line.fields { body(key, .string(value)) }
             }
         }
@@ -52,7 +55,22 @@ public final class LogOutput: Sendable {
 
     /// What is let through, now and from now on, for loggers that exist already as well.
     public var currentFilter: LogFilter { filter.withLock { $0 } }
-    public func setFilter(_ new: LogFilter) { filter.withLock { $0 = new } }
+    /// What was asked for at the start, to which an operator can go back.
+    public var initialFilter: LogFilter { initial.withLock { $0 } }
+    public func setInitialFilter(_ new: LogFilter) {
+        initial.withLock { $0 = new }
+        setFilter(new)
+    }
+    public func setFilter(_ new: LogFilter) {
+        filter.withLock { $0 = new }
+        for follower in followers.withLock({ $0 }) { follower.notify(new.level(for: follower.label)) }
+    }
+
+    /// Tells the level in force for a label, now and at each change: for what writes lines without a logger.
+    public func follow(_ label: String, _ notify: @escaping @Sendable (Logger.Level) -> Void) {
+        followers.withLock { $0.append((label, notify)) }
+        notify(currentFilter.level(for: label))
+    }
 
     /// Lines that were not written.
     public var dropped: UInt64 { writer.dropped }
@@ -67,16 +85,6 @@ public final class LogOutput: Sendable {
     /// Writes what is left for as long as is allowed; `false` when some was left.
     @discardableResult
     public func close(milliseconds: Int = 1000) -> Bool { writer.close(milliseconds: milliseconds) }
-
-    private static func name(_ level: Logger.Level) -> String {
-        switch level {
-        case .trace: "trace"
-        case .debug: "debug"
-        case .info, .notice: "info"
-        case .warning: "warn"
-        case .error, .critical: "error"
-        }
-    }
 
     private struct Handler: LogHandler {
         let label: String

@@ -68,6 +68,13 @@ public final class MetricFamily<Series: AnyObject & Sendable>: Sendable {
         }
     }
 
+    /// Takes one series out of the exposition, as ``remove(where:)`` does.
+    /// - Returns: Whether it was there.
+    @discardableResult
+    public func remove(_ values: [String]) -> Bool {
+        table.withLock { $0.series.removeValue(forKey: values) != nil }
+    }
+
     /// Where a label stands in the values, for ``remove(where:)``.
     public func index(ofLabel name: String) -> Int? { labelNames.firstIndex(of: name) }
 

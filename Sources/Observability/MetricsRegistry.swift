@@ -24,7 +24,7 @@ public final class MetricsRegistry: Sendable {
         case gauge(GaugeFamily)
         case histogram(HistogramFamily)
         /// Read when scraped.
-        case reading(name: String, help: String, read: @Sendable () -> Double?)
+        case reading(name: String, help: String, type: MetricType, read: @Sendable () -> Double?)
     }
 
     private struct Table: Sendable {
@@ -65,7 +65,16 @@ public final class MetricsRegistry: Sendable {
     public func gauge(
         _ name: String, _ help: String, read: @escaping @Sendable () -> Double?
     ) throws(MetricsError) {
-        try register(.reading(name: name, help: help, read: read), name, samples: [""], [])
+        try register(.reading(name: name, help: help, type: .gauge, read: read), name, samples: [""], [])
+    }
+
+    /// A counter without labels that something else keeps and that is read when it is scraped.
+    public func counter(
+        _ name: String, _ help: String, read: @escaping @Sendable () -> UInt64
+    ) throws(MetricsError) {
+        let base = name.hasSuffix("_total") ? String(name.dropLast("_total".count)) : name
+        try register(
+            .reading(name: base, help: help, type: .counter) { Double(read()) }, base, samples: ["_total"], [])
     }
 
     /// A family of histograms with these upper bounds, ascending and without `+Inf`.
@@ -122,8 +131,8 @@ public final class MetricsRegistry: Sendable {
                 Description(name: family.name, type: .gauge, labels: family.labelNames, help: family.help)
             case .histogram(let family):
                 Description(name: family.name, type: .histogram, labels: family.labelNames, help: family.help)
-            case .reading(let name, let help, _):
-                Description(name: name, type: .gauge, labels: [], help: help)
+            case .reading(let name, let help, let type, _):
+                Description(name: type == .counter ? name + "_total" : name, type: type, labels: [], help: help)
             }
         }
     }

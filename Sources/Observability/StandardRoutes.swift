@@ -15,10 +15,13 @@ extension HTTPRoute {
     }
 
     /// `/healthz/ready`: 200 when nothing is pending, else 500 with the names of what is.
-    public static func readiness(_ readiness: Readiness) -> [HTTPRoute] {
+    /// - Parameter stuck: asked each time; names what should have answered just now and did not.
+    public static func readiness(
+        _ readiness: Readiness, stuck: @escaping @Sendable () async -> [String] = { [] }
+    ) -> [HTTPRoute] {
         [
             HTTPRoute("GET", "/healthz/ready") { _ in
-                let pending = readiness.pendingTasks
+                let pending = (readiness.pendingTasks + (await stuck())).sorted()
                 return pending.isEmpty
                     ? .text("ready\n")
                     : .text("not ready, pending: \(pending.joined(separator: ", "))\n", status: 500)

@@ -16,6 +16,9 @@ public final class ZtunnelProxy: Sendable {
     private let configuration: ZtunnelConfiguration
     private let contexts: CertificateContexts
     private let accessLog: AccessLog
+    private let policyLog: PolicyLog
+    private let connectionMetrics: ConnectionMetrics
+    private let sweeping = Mutex<Task<Void, Never>?>(nil)
     private let logger: Logger
     private let workers: WorkerPool
     private let zds: ZDSClient
@@ -25,9 +28,11 @@ public final class ZtunnelProxy: Sendable {
     private let revocationTask: Task<Void, Never>?
 
     /// Starts the workers; pods are served from ``start()`` on.
+    /// - Parameter onProtocolBreach: The control side broke ZDS: drain with ``stop()`` and end the process as failed.
     public init(
         _ configuration: ZtunnelConfiguration, store: MeshStore, certificates: any WorkloadCertificateSource,
-        metrics: MetricsRegistry, accessLog: AccessLog, readiness: Readiness, logger: Logger
+        metrics: MetricsRegistry, accessLog: AccessLog, readiness: Readiness, logger: Logger,
+        onProtocolBreach: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         self.configuration = configuration
         self.store = store
@@ -45,10 +50,12 @@ public final class ZtunnelProxy: Sendable {
                 domains: TrustDomains(configuration.trustDomain, aliases: configuration.trustDomainAliases),
                 bundles: configuration.trustBundles, revocation: revocation?.store,
                 requiresPostQuantum: configuration.requiresPostQuantum), logger: logger)
+        policyLog = PolicyLog(atInfo: configuration.logsPolicyDecisions)
+        connectionMetrics = try ConnectionMetrics(metrics)
         let services = ZtunnelServices(
-            configuration: configuration, store: store, contexts: contexts, metrics: try ConnectionMetrics(metrics),
-            dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, logger: logger, revocation: revocation,
-            revocationMetrics: revocationMetrics)
+            configuration: configuration, store: store, contexts: contexts, metrics: connectionMetrics,
+            dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, policyLog: policyLog, logger: logger,
+            revocation: revocation, revocationMetrics: revocationMetrics)
         let keeperReady = KeeperReadiness(readiness)
         workers = try WorkerPool(
             count: configuration.workers, services: services, gauges: try PodGauges(metrics),
@@ -56,9 +63,10 @@ public final class ZtunnelProxy: Sendable {
         revocation?.whenRevoked { [workers] in workers.revoked($0) }
         revocationTask = revocation.map { monitor in Task { await monitor.run() } }
         zds = try ZDSClient(
-            path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers, logger: logger)
+            path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers,
+            socketMaker: configuration.makesOwnSockets ? try PodSocketMaker(configuration, logger: logger) : nil,
+            logger: logger, onBreach: onProtocolBreach)
         observation = Mutex(nil)
-        try AccessLogMetrics.register(in: metrics) { accessLog.dropped }
         try WorkerMetrics.register(in: metrics) { [workers] in workers.takeLongestRound() }
         let local = LocalIdentities(node: configuration.nodeName, contexts: contexts)
         let observed = store.onChange { [workers] event in
@@ -72,11 +80,31 @@ public final class ZtunnelProxy: Sendable {
     public func start() throws {
         let thread = try zds.start()
         zdsThread.withLock { $0 = thread }
+        sweeping.withLock {
+            $0 = Task { [connectionMetrics, store, workers] in
+                // The sleep throws when the proxy stops.
+                while (try? await Task.sleep(for: ConnectionMetrics.sweepInterval)) != nil {
+                    connectionMetrics.sweep(store.snapshot(), at: MonotonicClock.now)
+                    workers.trim()
+                }
+            }
+        }
     }
+
+    /// Follows the log filter: access lines and policy verdicts are written without a logger of their own.
+    public func follow(_ logs: LogOutput) {
+        logs.follow("access") { [accessLog] in accessLog.setLevel($0) }
+        logs.follow(PolicyLog.label) { [policyLog] in policyLog.setLevel($0) }
+    }
+
+    /// The workers that do not answer within a second, by name. Readiness asks it: a process that answers its probes
+    /// and moves no bytes is not ready.
+    public func stuckWorkers() async -> [String] { await workers.stuck(after: .seconds(1)) }
 
     /// Stops accepting, lets open connections run on for the drain limit, and ends the workers and the log.
     public func stop() async {
         revocationTask?.cancel()
+        sweeping.withLock { $0 }?.cancel()
         zds.stop()
         if let thread = zdsThread.withLock({ $0 }) { pthread_join(thread, nil) }
         observation.withLock { $0 = nil }
@@ -87,7 +115,8 @@ public final class ZtunnelProxy: Sendable {
     /// The config dump's parts that the proxy knows, as JSON.
     public func configDump(certificates: [CertificateManager.Status], version: String) async throws -> [UInt8] {
         try ConfigDump(
-            store.snapshot(), certificates: certificates, pods: await workers.connections(), version: version
+            store.snapshot(), certificates: certificates, pods: await workers.connections(), pending: zds.pendingPods,
+            configuration: configuration, version: version
         ).json()
     }
 }

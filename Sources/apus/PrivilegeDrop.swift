@@ -8,7 +8,9 @@ enum PrivilegeDrop {
     static func ifDataPath(_ arguments: [String]) {
         guard arguments.dropFirst().first == "ztunnel" else { return }
         var step: UnsafePointer<CChar>?
-        guard apus_drop_privileges(user(arguments), &step) == 0 else {
+        // Read by hand, as the user is: whoever makes pods' sockets itself must be able to enter their namespaces.
+        let makesSockets = arguments.contains("--own-sockets")
+        guard apus_drop_privileges(user(arguments), makesSockets, &step) == 0 else {
             let reason = String(cString: strerror(errno))
             let name = step.map { String(cString: $0) } ?? "unknown step"
             stop("cannot drop privileges: \(name): \(reason)", code: 71)  // EX_OSERR

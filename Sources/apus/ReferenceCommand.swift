@@ -59,7 +59,10 @@ struct ReferenceCommand: ParsableCommand {
             """
             # Metrics
 
-            Made by `apus reference metrics`. Every counter ends in `_total`.
+            Made by `apus reference metrics`. Every counter ends in `_total`. Of Istio's ztunnel metrics those of its runtime
+            (`tokio_*`) and of its heap are left out. A connection's opened, closed and byte counters carry the same labels,
+            so that `opened - closed` is what is open; how it failed is in `response_flags` of the failed counter. Series of
+            pods that are gone go after five minutes ([decision 13](../adr/0013-telemetry-and-own-sockets.md)).
 
             ## ztunnel, port 15020
 
@@ -72,10 +75,11 @@ struct ReferenceCommand: ParsableCommand {
     }
 
     private static func table(_ metrics: [MetricsRegistry.Description]) -> String {
-        "| metric | type | labels | meaning |\n|---|---|---|---|\n"
+        "| metric | whose | type | labels | meaning |\n|---|---|---|---|---|\n"
             + metrics.map { metric in
+                let whose = metric.name.hasPrefix("apus_") ? "ours" : "Istio's"
                 let labels = metric.labels.isEmpty ? "-" : metric.labels.map { "`\($0)`" }.joined(separator: ", ")
-                return "| `\(metric.name)` | \(metric.type) | \(labels) | \(metric.help) |\n"
+                return "| `\(metric.name)` | \(whose) | \(metric.type) | \(labels) | \(metric.help) |\n"
             }.joined()
     }
 }

@@ -7,6 +7,7 @@ import LinuxNetwork
 import Logging
 import Mesh
 import Observability
+import Synchronization
 import Ztunnel
 
 /// The data path of a node.
@@ -16,7 +17,7 @@ struct ZtunnelCommand: AsyncParsableCommand {
         abstract: "The data path: mutual TLS tunnels, L4 policy and telemetry for the pods the keeper hands over.",
         discussion: """
             Configured by environment variables with Istio's names; docs/reference/ztunnel.md lists them. Runs without \
-            any capability: its sockets come from apus-sockets.
+            any capability: its sockets come from apus-sockets. With --own-sockets it makes them itself.
             """)
 
     @Option(help: "User to become when started by root; taken before anything else happens.")
@@ -28,6 +29,13 @@ struct ZtunnelCommand: AsyncParsableCommand {
     @Flag(help: "Take over from a ztunnel that is running.")
     var successor = false
 
+    @Flag(
+        help: """
+            Make the pods' sockets in the network namespaces that a control side of plain ZDS sends, as Istio's node \
+            agent does. Keeps CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW; without it no capability is kept.
+            """)
+    var ownSockets = false
+
     func run() async throws {
         var settings: ZtunnelConfiguration
         do {
@@ -37,9 +45,10 @@ struct ZtunnelCommand: AsyncParsableCommand {
         }
         settings.accessLogFile = accessLog
         settings.isSuccessor = successor
+        settings.makesOwnSockets = ownSockets
         let format: LogFormat = settings.jsonLogs ? .json : .text
         let logs = try LogOutput.bootstrap(format: format, level: .info, sink: .standardOutput)
-        logs.setFilter(settings.logFilter)
+        logs.setInitialFilter(settings.logFilter)
         let logger = Logger(label: "ztunnel")
         raiseDescriptorLimit()
         do {
@@ -70,29 +79,43 @@ struct ZtunnelCommand: AsyncParsableCommand {
             logger: Logger(label: "certificates"))
         let accessLog = try AccessLog(
             sink: settings.accessLogFile.map { .file($0) } ?? .standardOutput, format: format)
+        if let local = try LocalMesh(settings) {
+            store.apply(local.updates)
+            logger.info("a local mesh is loaded", metadata: ["resources": "\(local.updates.count)"])
+        }
+        let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
+        let breach = Mutex<String?>(nil)
         let proxy = try ZtunnelProxy(
             settings, store: store, certificates: certificates, metrics: metrics, accessLog: accessLog,
-            readiness: readiness, logger: logger)
-        let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
+            readiness: readiness, logger: logger
+        ) { text in
+            breach.withLock { $0 = text }
+            continuation.yield(SIGTERM)
+        }
         let sources = Signals.deliver([SIGTERM, SIGINT, SIGHUP]) { continuation.yield($0) }
         let admin = try await AdminServers.start(
             settings, proxy: proxy, logs: logs, version: Version.text, certificates: { certificates.statuses },
             quit: { continuation.yield(SIGTERM) })
+        proxy.follow(logs)
+        try LogMetrics.register(in: metrics, accessLog: { accessLog.dropped }, log: { logs.dropped })
         let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text)
-        let discovery = try DiscoveryClient(
-            settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) })
+        // Without a discovery server the local mesh is all there will be, and it is there already.
+        let discovery =
+            settings.hasDiscovery
+            ? try DiscoveryClient(
+                settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) }) : nil
         let synced = readiness.pending("state manager")
         let running = Task {
             await CredentialFiles.wait(for: settings)
             // The first pod's certificate is asked for as soon as the mesh is known.
             await authority.prepare()
-            await discovery.run()
+            await discovery?.run()
         }
         // Who does not know the mesh yet would take a pod of it for a stranger, and send it plain text. Until then the
         // pods' new connections wait in the listeners' queues.
         let serving = Task {
             while !Task.isCancelled {
-                guard await discovery.waitUntilReady(timeout: .seconds(60)) else { continue }
+                guard await discovery?.waitUntilReady(timeout: .seconds(60)) ?? true else { continue }
                 synced.done()
                 do { try proxy.start() } catch {
                     logger.critical("pods cannot be taken over", metadata: ["error": "\(error)"])
@@ -115,6 +138,12 @@ struct ZtunnelCommand: AsyncParsableCommand {
         await proxy.stop()
         certificates.shutDown()
         await admin.close()
+        if let text = breach.withLock({ $0 }) { throw ControlSideError(description: text) }
         withExtendedLifetime(sources) {}
     }
+}
+
+/// The control side of the node broke ZDS, so that nothing it said can be relied on.
+private struct ControlSideError: Error, CustomStringConvertible {
+    let description: String
 }

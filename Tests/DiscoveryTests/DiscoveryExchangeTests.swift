@@ -1,6 +1,7 @@
 import Foundation
 import IstioAPI
 import Mesh
+import SwiftProtobuf
 import Testing
 
 @testable import Discovery
@@ -40,6 +41,29 @@ struct DiscoveryExchangeTests {
         #expect(requests[0].node.id == "ztunnel~1.1.1.1~z.istio-system~istio-system.svc.cluster.local")
         #expect(requests[0].node.metadata.fields["NODE_NAME"]?.stringValue == "n1")
         #expect(requests[0].node.metadata.fields["A"]?.stringValue == "b")
+    }
+
+    /// What istiod keys its pushes and its proxies' view by. Field 1 is the id, 3 the metadata: a Struct, whose field 1 is
+    /// a map of string to Value, of which 3 is a string.
+    @Test("the node says what Istio's ztunnel says, in the bytes that it would")
+    func node() throws {
+        let node = DiscoveryNode(
+            nodeName: "node-1", podName: "ztunnel-abc", podNamespace: "istio-system", instanceAddress: "10.1.2.3",
+            metadata: ["CLUSTER_ID": "c1"])
+        func delimited(_ field: UInt8, _ body: [UInt8]) -> [UInt8] { [field << 3 | 2, UInt8(body.count)] + body }
+        func entry(_ key: String, _ value: String) -> [UInt8] {
+            delimited(1, delimited(1, Array(key.utf8)) + delimited(2, delimited(3, Array(value.utf8))))
+        }
+        let id = "ztunnel~10.1.2.3~ztunnel-abc.istio-system~istio-system.svc.cluster.local"
+        let entries = [
+            entry("CLUSTER_ID", "c1"), entry("INSTANCE_IPS", "10.1.2.3"), entry("NAME", "ztunnel-abc"),
+            entry("NAMESPACE", "istio-system"), entry("NODE_NAME", "node-1"),
+        ]
+        let expected = delimited(1, Array(id.utf8)) + delimited(3, entries.flatMap { $0 })
+        var options = BinaryEncodingOptions()
+        options.useDeterministicOrdering = true
+        let bytes: [UInt8] = try node.wire.serializedBytes(options: options)
+        #expect(bytes == expected)
     }
 
     @Test("ready when both types were answered and taken; what is held is told after a reconnect")

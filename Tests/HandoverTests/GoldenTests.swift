@@ -1,3 +1,4 @@
+import Foundation
 import Handover
 import Testing
 
@@ -67,6 +68,42 @@ struct GoldenTests {
         #expect(ZDSResponse(error: "no").encoded() == [0x0a, 4, 0x0a, 2] + bytes("no"))
         #expect(try ZDSResponse(decoding: [0x0a, 0]).error.isEmpty)
         #expect(try ZDSResponse(decoding: [0x0a, 4, 0x0a, 2] + bytes("no")).error == "no")
+    }
+
+    /// Written by Tests/Peers/zds.py, which knows nothing of this codec.
+    @Test func bytesOfTheForeignPeer() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "Peers/zds.golden")
+        let golden = Dictionary(
+            uniqueKeysWithValues: try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map { line in
+                let parts = line.split(separator: " ")
+                let digits = Array(parts[1])
+                let bytes = stride(from: 0, to: digits.count, by: 2).compactMap {
+                    UInt8(String(digits[$0...($0 + 1)]), radix: 16)
+                }
+                return (String(parts[0]), bytes)
+            })
+        let info = ZDSWorkloadInfo(name: "reviews-v1-6", namespace: "bookinfo", serviceAccount: "reviews")
+        let long = ZDSWorkloadInfo(
+            name: String(repeating: "n", count: 150), namespace: "kube-system", serviceAccount: "default")
+        let requests: [String: ZDSRequest] = [
+            "add": .add(uid: "uid-1", info: info, descriptors: []),
+            "add-long": .add(uid: "2a9b57b8-2b3b-4ee2-9a3a-0f4f3f2f6f6c", info: long, descriptors: []),
+            "add-without-info": .add(uid: "uid-1", info: nil, descriptors: []),
+            "keep": .keep(uid: "uid-1"), "del": .delete(uid: "uid-1"), "snapshot-sent": .snapshotSent,
+        ]
+        for (name, request) in requests {
+            let bytes = try #require(golden[name], "\(name)")
+            #expect(request.encoded() == bytes, "\(name)")
+            #expect(try ZDSRequest(decoding: bytes) == request, "\(name)")
+        }
+        #expect(golden["hello"] == ZDSHello().encoded())
+        for (name, error) in ["ack": "", "nack": "failure to start proxy : no"] {
+            let bytes = try #require(golden[name])
+            #expect(ZDSResponse(error: error).encoded() == bytes)
+            #expect(try ZDSResponse(decoding: bytes).error == error)
+        }
+        #expect(golden.count == requests.count + 3)
     }
 
     @Test func unknownFieldsOfEveryWireTypeAreSkipped() throws {

@@ -76,6 +76,35 @@ struct AccessLogTests {
                 + #""direction":"outbound","proxy":{"wl":"ns/a"},"outbound":{"id":"ab12"}}"# + "\n")
     }
 
+    @Test("the trace that ties both ends together is the span of the direction")
+    func trace() {
+        var record = Self.inbound
+        record.trace = .init(high: 0x0123_4567_89ab_cdef, low: 1)
+        let id = "0123456789abcdef0000000000000001"
+        #expect(
+            AccessLog.line(record, as: .text).contains("\tinfo\taccess:inbound{id=\(id)}\tconnection complete\t"))
+        #expect(AccessLog.line(record, as: .json).hasSuffix(#","inbound":{"id":"\#(id)"}}"# + "\n"))
+    }
+
+    @Test("lines below the level are passed over, and are not lost ones")
+    func level() throws {
+        let path = temporaryPath("level")
+        defer { unlink(path) }
+        let log = try AccessLog(sink: .file(path))
+        func write() { for line in [Self.inbound, Self.denied, Self.early, Self.opened] { log.write(line) } }
+        write()
+        log.setLevel(.debug)
+        #expect(log.isWritten(.debug))
+        write()
+        log.setLevel(.error)
+        write()
+        log.setLevel(.critical)
+        write()
+        #expect(log.close(milliseconds: 5000))
+        #expect(log.written == 3 + 4 + 1 && log.dropped == 0)
+        #expect((contents(path) ?? "").ranges(of: "connection opened").count == 1)
+    }
+
     @Test("what a peer sends cannot break a line or forge another")
     func injection() {
         var record = Self.denied

@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 import Testing
 
 @testable import Observability
@@ -24,11 +25,13 @@ struct HTTPEndpointTests {
         ]
 
     func withEndpoint(
-        _ routes: [HTTPRoute] = routes, limits: HTTPEndpoint.Limits = .init(), _ body: (Int) async throws -> Void
+        _ routes: [HTTPRoute] = routes, limits: HTTPEndpoint.Limits = .init(), compressing: Bool = false,
+        _ body: (Int) async throws -> Void
     ) async throws {
         // One event loop, so that connections are admitted in the order they came.
         let endpoint = try await HTTPEndpoint.start(
-            on: [("127.0.0.1", 0)], routes: routes, limits: limits, group: MultiThreadedEventLoopGroup.singleton.next())
+            on: [("127.0.0.1", 0)], routes: routes, limits: limits, compressing: compressing,
+            group: MultiThreadedEventLoopGroup.singleton.next())
         do {
             try await body(try #require(endpoint.addresses.first?.port))
         } catch {
@@ -263,6 +266,45 @@ struct HTTPEndpointTests {
                 #expect(open.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"))
                 #expect(body(open) == body(plain))
             }
+        }
+    }
+
+    @Test("metrics are compressed for who takes that, and only there")
+    func compressed() async throws {
+        let registry = MetricsRegistry()
+        try registry.counter("c", "C").single.add(1)
+        try await withEndpoint(HTTPRoute.metrics(registry), compressing: true) { port in
+            let plain = try await get(port, "/metrics")
+            #expect(!plain.lowercased().contains("content-encoding") && body(plain).hasSuffix("c_total 1\n# EOF\n"))
+            let packed = try await get(port, "/metrics", headers: "Accept-Encoding: gzip\r\n")
+            #expect(packed.lowercased().contains("content-encoding: gzip\r\n") && !packed.contains("c_total"))
+            #expect(status(packed) == "200")
+            // Answers to no request, and two answers to one.
+            let gzip = "Accept-Encoding: gzip\r\n"
+            try await #expect(status(ask(port, "no request\r\n\r\n")) == "400")
+            let long = "X: \(String(repeating: "x", count: 20_000))\r\n"
+            try await #expect(status(get(port, "/metrics", headers: gzip + long)) == "431")
+            let late = try await ask(port, "GET /metrics HTTP/1.1\r\n" + gzip)
+            #expect(status(late) == "408")
+            let expecting = try await get(port, "/metrics", headers: gzip + "Expect: 100-continue\r\n")
+            #expect(expecting.hasPrefix("HTTP/1.1 100 "))
+            #expect(expecting.lowercased().contains("content-encoding: gzip\r\n"))
+            try await #expect(status(get(port, "/nowhere", headers: gzip)) == "404")
+            try await #expect(status(get(port, "/metrics", method: "HEAD", headers: gzip)) == "200")
+        }
+    }
+
+    @Test("readiness asks each time what is to prove itself")
+    func stuck() async throws {
+        let answers = Mutex<[[String]]>([[], ["worker ztunnel-1"]])
+        let readiness = Readiness()
+        let waiting = readiness.pending("state manager")
+        let routes = HTTPRoute.readiness(readiness) { answers.withLock { $0.popLast() ?? [] } }
+        try await withEndpoint(routes) { port in
+            let stuck = try await get(port, "/healthz/ready")
+            #expect(body(stuck) == "not ready, pending: state manager, worker ztunnel-1\n" && status(stuck) == "500")
+            waiting.done()
+            try await #expect(status(get(port, "/healthz/ready")) == "200")
         }
     }
 

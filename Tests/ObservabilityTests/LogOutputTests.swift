@@ -1,6 +1,7 @@
 import Glibc
 import LinuxNetwork
 import Logging
+import Synchronization
 import Testing
 
 @testable import Observability
@@ -79,6 +80,19 @@ struct LogOutputTests {
         #expect(filter.level(for: label) == level)
     }
 
+    @Test("who writes without a logger is told the level of its label, now and at each change")
+    func followers() throws {
+        let output = try LogOutput(filter: LogFilter(.info), sink: .standardError)
+        let told = Mutex<[Logger.Level]>([])
+        output.follow("access") { level in told.withLock { $0.append(level) } }
+        output.setFilter(try #require(LogFilter("info,access=debug")))
+        output.setFilter(try #require(LogFilter("warn")))
+        #expect(told.withLock { $0 } == [.info, .debug, .warning])
+        output.setInitialFilter(LogFilter(.error))
+        output.setFilter(LogFilter(.trace))
+        #expect(output.initialFilter == LogFilter(.error))
+    }
+
     @Test("a level nobody knows is refused and changes nothing")
     func badFilter() throws {
         #expect(LogFilter("loud") == nil)
@@ -86,6 +100,6 @@ struct LogOutputTests {
         let before = filter
         let added = filter.add("info,b=loud")
         #expect(!added && filter == before)
-        #expect(filter.description == "warning,a=debug")
+        #expect(filter.description == "warn,a=debug")
     }
 }

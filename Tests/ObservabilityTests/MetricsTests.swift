@@ -44,6 +44,26 @@ struct MetricsTests {
                 """)
     }
 
+    @Test("a counter that something else keeps")
+    func readCounter() throws {
+        let registry = MetricsRegistry()
+        try registry.counter("lost_lines", "Lines.") { 7 }
+        #expect(
+            registry.exposition()
+                == "# HELP lost_lines Lines.\n# TYPE lost_lines counter\nlost_lines_total 7\n# EOF\n")
+        #expect(registry.describe().map(\.name) == ["lost_lines_total"])
+    }
+
+    @Test("one series goes, the others stay")
+    func removeOne() throws {
+        let registry = MetricsRegistry()
+        let family = try registry.counter("a", "A.", labels: ["l"])
+        family.with(["1"]).increment()
+        family.with(["2"]).increment()
+        #expect(family.remove(["1"]) && !family.remove(["1"]))
+        #expect(family.seriesCount == 1)
+    }
+
     @Test("nothing registered, or nothing counted, is the end mark alone")
     func empty() throws {
         let registry = MetricsRegistry()

@@ -46,7 +46,10 @@ struct CertificateDumpTests {
         }
         manager.prefetch(identity("waiting"))
 
-        let json = try ConfigDump(MeshState(), certificates: manager.statuses, pods: [:], version: "1").json()
+        let json = try ConfigDump(
+            MeshState(), certificates: manager.statuses, pods: [:], pending: [:], configuration: ZtunnelConfiguration(),
+            version: "1"
+        ).json()
         let document = try #require(JSONSerialization.jsonObject(with: Data(json)) as? [String: Any])
         let entries = try #require(document["certificates"] as? [[String: Any]])
         #expect(

@@ -147,7 +147,7 @@ final class TestNode {
         try agent?.send(KeeperRequest(id: 0, command: .hello(version: KeeperRequest.version)).encoded())
     }
 
-    private static var products: URL {
+    static var products: URL {
         Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL.deletingLastPathComponent()
             ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
     }

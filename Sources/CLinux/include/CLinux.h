@@ -61,9 +61,10 @@ ssize_t apus_receive_descriptors(
 
 /// For the data path: gives up everything that is not needed, in the one thread that exists. Empties all five
 /// capability sets, sets no_new_privs, makes the process non-dumpable and installs the seccomp filter. When run by
-/// root with `uid` other than 0, changes to that user and group first. Returns 0, or -1 with errno and `*step` naming
-/// the call that failed.
-int apus_drop_privileges(uint32_t uid, const char **step);
+/// root with `uid` other than 0, changes to that user and group first. A process that `makes_sockets` in pods keeps of its
+/// capabilities CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW (permitted and effective alone), and may call setns.
+/// Returns 0, or -1 with errno and `*step` naming the call that failed.
+int apus_drop_privileges(uint32_t uid, bool makes_sockets, const char **step);
 
 /// posix_spawn of `path` with three descriptors as 0, 1 and 2 and no others, no signal blocked or ignored, in a session
 /// of its own and in the calling thread's network namespace. Returns 0 or an errno value.

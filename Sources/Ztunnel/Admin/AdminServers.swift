@@ -1,8 +1,10 @@
 import Addressing
+import Foundation
 import Identity
 import Observability
 
-/// The three HTTP servers: admin on loopback alone, metrics and readiness for the node.
+/// The three HTTP servers, apart for a reason each: admin on loopback alone; metrics, which are dear to make, for
+/// whoever scrapes the node; readiness, which asks the workers and so proves that bytes are moved.
 public struct AdminServers: Sendable {
     private let endpoints: [HTTPEndpoint]
 
@@ -13,26 +15,21 @@ public struct AdminServers: Sendable {
         _ configuration: ZtunnelConfiguration, proxy: ZtunnelProxy, logs: LogOutput, version: String,
         certificates: @escaping @Sendable () -> [CertificateManager.Status], quit: @escaping @Sendable () -> Void
     ) async throws -> AdminServers {
-        let admin = [
-            HTTPRoute("GET", "/") { _ in .text(index) },
-            HTTPRoute("GET", "/config_dump") { _ in
-                .json(try await proxy.configDump(certificates: certificates(), version: version))
-            },
-            HTTPRoute("POST", "/logging") { request in logging(request, logs) },
-            HTTPRoute("POST", "/quitquitquit") { _ in
-                quit()
-                return .text("shutdown now\n")
-            },
-        ]
+        let admin = AdminRoutes.all(
+            dump: { try await proxy.configDump(certificates: certificates(), version: version) }, logs: logs,
+            quit: quit)
         var started: [HTTPEndpoint] = []
         do {
-            started.append(try await .start(on: [configuration.adminAddress.hostAndPort], routes: admin))
             started.append(
-                try await .start(
-                    on: [configuration.statsAddress.hostAndPort], routes: HTTPRoute.metrics(proxy.metrics)))
+                try await listen(
+                    configuration.adminAddress, bothFamilies: configuration.ipv6Enabled, routes: admin))
             started.append(
-                try await .start(
-                    on: [configuration.readinessAddress.hostAndPort], routes: HTTPRoute.readiness(proxy.readiness)))
+                try await listen(
+                    configuration.statsAddress, routes: HTTPRoute.metrics(proxy.metrics), compressing: true))
+            started.append(
+                try await listen(
+                    configuration.readinessAddress,
+                    routes: HTTPRoute.readiness(proxy.readiness) { await proxy.stuckWorkers() }))
         } catch {
             for endpoint in started { await endpoint.close() }
             throw error
@@ -42,23 +39,28 @@ public struct AdminServers: Sendable {
 
     public func close() async { for endpoint in endpoints { await endpoint.close() } }
 
-    private static let index = """
-        GET  /config_dump   what this ztunnel knows and does, as JSON
-        POST /logging       ?level=info or ?level=zds=debug,access=info; ?reset first forgets earlier settings
-        POST /quitquitquit  drain and stop
-
-        """
-
-    private static func logging(_ request: HTTPRequest, _ logs: LogOutput) -> HTTPReply {
-        var filter = request.hasParameter("reset") ? LogFilter(.info) : logs.currentFilter
-        if let level = request.parameter("level"), !filter.add(level) {
-            return .text("cannot read level \(level.debugDescription); use info or target=level\n", status: 400)
+    /// - Parameter bothFamilies: Whether loopback means the one of IPv6 too, where there is one.
+    private static func listen(
+        _ endpoint: Endpoint, bothFamilies: Bool = false, routes: [HTTPRoute], compressing: Bool = false
+    ) async throws -> HTTPEndpoint {
+        let port = Int(endpoint.port)
+        // A port that is left to the system would be another one for each family.
+        if bothFamilies, endpoint.address == .loopbackV4, port > 0, hasIPv6 {
+            do {
+                return try await .start(
+                    on: [("127.0.0.1", port), ("::1", port)], routes: routes, compressing: compressing)
+            } catch {
+                // IPv6 may be missing in more ways than the system tells of. What else is wrong comes out again below.
+            }
         }
-        logs.setFilter(filter)
-        return .text("current log level is \(filter)\n")
+        return try await .start(
+            on: [(endpoint.address.description, port)], routes: routes, compressing: compressing)
     }
-}
 
-extension Endpoint {
-    fileprivate var hostAndPort: (host: String, port: Int) { (address.description, Int(port)) }
+    private static var hasIPv6: Bool {
+        let setting = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+        // A kernel without IPv6 has no such file.
+        guard let text = try? String(contentsOfFile: setting, encoding: .utf8) else { return false }
+        return text.first != "1"
+    }
 }

@@ -2,93 +2,40 @@ import Foundation
 import Identity
 import Mesh
 
-/// What ztunnel knows and does, as the JSON document that `istioctl ztunnel-config` reads.
+/// What ztunnel knows and does, as the JSON document that `istioctl ztunnel-config` reads. Workloads, services and
+/// policies have the shapes of the local configuration and can be fed to `LOCAL_XDS_PATH`.
 struct ConfigDump: Encodable {
-    struct CertificateEntry: Encodable {
-        struct Detail: Encodable {
-            /// Base64 of the PEM text.
-            let pem: String
-            let serialNumber: String
-            let validFrom: String
-            let expirationTime: String
-        }
-        let identity: String
-        let state: String
-        let certChain: [Detail]
-        let rootCerts: [Detail]
-    }
-
-    struct PodEntry: Encodable {
-        struct Info: Encodable {
-            let name: String
-            let namespace: String
-            let serviceAccount: String
-        }
-        struct Connections: Encodable {
-            let inbound: [Connection]
-            let outbound: [Connection]
-        }
-        struct Connection: Encodable {
-            let src: String
-            let originalDst: String?
-            let actualDst: String
-            let `protocol`: String
-        }
-        let state: String
-        let info: Info
-        let connections: Connections
-    }
-
-    struct WorkloadEntry: Encodable {
-        let uid: String
-        let workloadIps: [String]
-        let `protocol`: String
-        let name: String
-        let namespace: String
-        let serviceAccount: String
-        let workloadName: String
-        let workloadType: String
-        let canonicalName: String
-        let canonicalRevision: String
-        let trustDomain: String
-        let clusterId: String
-        let node: String
-        let network: String
-        let status: String
-        let authorizationPolicies: [String]
-        let services: [String]
-        let capacity: UInt32
-    }
-
-    struct ServiceEntry: Encodable {
-        let name: String
-        let namespace: String
-        let hostname: String
-        let vips: [String]
-        let ports: [String: UInt16]
-        let endpoints: [String]
-    }
-
-    struct PolicyEntry: Encodable {
-        let key: String
-        let name: String
-        let namespace: String
-        let scope: String
-        let action: String
-        let rules: Int
-        let dryRun: Bool
-    }
-
     struct Version: Encodable {
         let version: String
     }
 
-    var workloads: [WorkloadEntry]
-    var services: [ServiceEntry]
-    var policies: [PolicyEntry]
-    var certificates: [CertificateEntry]
-    var workloadState: [String: PodEntry]
+    /// What was given at the start and does not change.
+    struct StaticConfiguration: Encodable {
+        let localMesh: String?
+    }
+
+    struct Configuration: Encodable {
+        let xdsAddress: String
+        let caAddress: String
+        let clusterId: String
+        let clusterDomain: String
+        let network: String
+        let localNode: String
+        let inpodUds: String
+        let workers: Int
+        let accessLogFile: String?
+    }
+
+    var workloads: [WorkloadDocument]
+    var services: [ServiceDocument]
+    var policies: [PolicyDocument]
+    /// Endpoints of services that nobody has told about yet, by service and uid.
+    var stagedServices: [String: [String: ServiceDocument.Endpoint]]
+    var staticConfig: StaticConfiguration
     var version: Version
+    var config: Configuration
+    var certificates: [CertificateDocument]
+    var workloadState: [String: PodDocument]
 
     func json() throws -> [UInt8] {
         let encoder = JSONEncoder()
@@ -100,96 +47,29 @@ struct ConfigDump: Encodable {
 extension ConfigDump {
     init(
         _ state: MeshState, certificates statuses: [CertificateManager.Status], pods: [String: PodProxy.Listing],
-        version: String
+        pending: [String: PendingPod], configuration: ZtunnelConfiguration, version: String
     ) {
-        workloads = state.workloads.sorted { $0.uid < $1.uid }.map(WorkloadEntry.init)
-        services = state.services.sorted { $0.key < $1.key }.map { ServiceEntry($0, state) }
-        policies = state.policies.sorted { $0.key < $1.key }.map { PolicyEntry($0.key, $0.policy) }
-        certificates = statuses.map(CertificateEntry.init)
-        workloadState = pods.mapValues(PodEntry.init)
-        self.version = Version(version: version)
-    }
-}
-
-extension ConfigDump.WorkloadEntry {
-    init(_ workload: Workload) {
-        uid = workload.uid
-        workloadIps = workload.addresses.map(\.description)
-        self.protocol = workload.tunnelProtocol == .hbone ? "HBONE" : "TCP"
-        name = workload.name
-        namespace = workload.namespace
-        serviceAccount = workload.serviceAccount
-        workloadName = workload.workloadName
-        workloadType = workload.kind.rawValue
-        canonicalName = workload.canonicalName
-        canonicalRevision = workload.canonicalRevision
-        trustDomain = workload.trustDomain
-        clusterId = workload.clusterID
-        node = workload.node
-        network = workload.network
-        status = workload.status == .healthy ? "Healthy" : "Unhealthy"
-        authorizationPolicies = workload.authorizationPolicies
-        services = workload.services.keys.sorted().map(\.description)
-        capacity = workload.capacity
-    }
-}
-
-extension ConfigDump.ServiceEntry {
-    init(_ service: Service, _ state: MeshState) {
-        name = service.name
-        namespace = service.namespace
-        hostname = service.hostname
-        vips = service.addresses.map(\.description)
-        ports = Dictionary(
-            service.ports.map { (String($0.servicePort), $0.targetPort) }, uniquingKeysWith: { first, _ in first })
-        endpoints = state.endpoints(of: service.key).map(\.uid).sorted()
-    }
-}
-
-extension ConfigDump.PolicyEntry {
-    init(_ key: String, _ policy: AuthorizationPolicy) {
-        self.key = key
-        name = policy.name
-        namespace = policy.namespace
-        scope = "\(policy.scope)"
-        action = "\(policy.action)"
-        rules = policy.rules.count
-        dryRun = policy.dryRun
-    }
-}
-
-extension ConfigDump.CertificateEntry {
-    init(_ status: CertificateManager.Status) {
-        identity = status.identity.description
-        // A certificate that is in force is available, whatever became of the attempt to renew it.
-        state =
-            status.state == .unavailable
-            ? "\(status.state.rawValue): \(status.error.map { "\($0)" } ?? "-")" : status.state.rawValue
-        certChain = status.chain.map(Detail.init)
-        rootCerts = status.roots.map(Detail.init)
-    }
-}
-
-extension ConfigDump.CertificateEntry.Detail {
-    init(_ certificate: CertificateDetail) {
-        pem = Data(certificate.pem.utf8).base64EncodedString()
-        serialNumber = certificate.serialNumber
-        validFrom = certificate.notBefore.ISO8601Format()
-        expirationTime = certificate.notAfter.ISO8601Format()
-    }
-}
-
-extension ConfigDump.PodEntry {
-    init(_ listing: PodProxy.Listing) {
-        func entries(_ inbound: Bool) -> [Connection] {
-            listing.entries.filter { $0.inbound == inbound }.map {
-                Connection(
-                    src: $0.source, originalDst: $0.originalDestination, actualDst: $0.actualDestination,
-                    protocol: $0.protocol)
+        workloads = state.workloads.sorted { $0.uid < $1.uid }.map(WorkloadDocument.init)
+        services = state.services.sorted { $0.key < $1.key }.map {
+            ServiceDocument($0, endpoints: state.endpoints(of: $0.key))
+        }
+        policies = state.policies.sorted { $0.key < $1.key }.map { PolicyDocument($0.policy) }
+        stagedServices = [:]
+        for workload in state.workloads {
+            for key in workload.services.keys where state.service(key) == nil {
+                stagedServices[key.description, default: [:]][workload.uid] = .init(workload, of: key)
             }
         }
-        state = "Up"
-        info = Info(name: listing.name, namespace: listing.namespace, serviceAccount: listing.serviceAccount)
-        connections = Connections(inbound: entries(true), outbound: entries(false))
+        staticConfig = StaticConfiguration(
+            localMesh: configuration.localXDSPath ?? configuration.localXDS.map { _ in "LOCAL_XDS" })
+        self.version = Version(version: version)
+        config = Configuration(
+            xdsAddress: configuration.xdsAddress, caAddress: configuration.caAddress,
+            clusterId: configuration.clusterID, clusterDomain: configuration.clusterDomain,
+            network: configuration.network, localNode: configuration.nodeName, inpodUds: configuration.zdsSocket,
+            workers: configuration.workers, accessLogFile: configuration.accessLogFile)
+        certificates = statuses.map(CertificateDocument.init)
+        workloadState = pending.mapValues { PodDocument($0, state) }
+        for (uid, listing) in pods { workloadState[uid] = PodDocument(listing, state) }
     }
 }

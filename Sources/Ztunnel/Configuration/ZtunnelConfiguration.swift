@@ -8,6 +8,9 @@ public struct ZtunnelConfiguration: Sendable {
 
     /// `INPOD_UDS`: the keeper's socket.
     public var zdsSocket = "/var/run/ztunnel/ztunnel.sock"
+    /// `--own-sockets`: pods' sockets are made here, in the namespaces that a control side of plain ZDS sends, instead of
+    /// being handed over by apus-sockets.
+    public var makesOwnSockets = false
     /// `INPOD_PORT_REUSE`: SO_REUSEPORT on listeners that ztunnel makes itself.
     public var reusesPorts = true
     /// `PACKET_MARK`: SO_MARK of sockets that ztunnel makes itself.

@@ -53,7 +53,8 @@ final class PodDNS {
 
     init(_ proxy: PodProxy, _ sockets: DNSSockets) throws(SystemError) {
         self.proxy = proxy
-        datagrams = SocketStock(loop: proxy.loop, pod: proxy.pod, dns: sockets)
+        datagrams = SocketStock(
+            loop: proxy.loop, pod: proxy.pod, waits: proxy.services.metrics.stockWaits, dns: sockets)
         do throws(SystemError) {
             for socket in sockets.datagrams { listeners.append(try DatagramListener(self, socket)) }
             for listener in sockets.listeners {

@@ -66,7 +66,9 @@ final class InboundPlaintextConnection: InboundConnection {
         let question = AuthorizationRequest(
             sourceIdentity: nil, sourceAddress: clientAddress.address, destination: destination)
         self.question = question
-        if let denial = state.authorize(question, for: workload).denial {
+        let verdict = state.authorize(question, for: workload)
+        proxy.services.policyLog.note(verdict, on: question)
+        if let denial = verdict.denial {
             return end(ConnectionReport.Failure(text: denial, flag: .denied))
         }
         do throws(ConnectionLimiter.Refusal) {
@@ -140,10 +142,12 @@ final class InboundPlaintextConnection: InboundConnection {
         proxy.ended(self)
     }
 
-    var listing: PodProxy.Listing.Entry? {
-        guard let clientAddress, let destination else { return nil }
-        return .init(
-            inbound: true, source: clientAddress.description, originalDestination: nil,
-            actualDestination: destination.description, protocol: "TCP")
+    var listing: [PodProxy.Listing.Entry] {
+        guard let clientAddress, let destination else { return [] }
+        return [
+            .init(
+                inbound: true, source: clientAddress.description, originalDestination: nil,
+                actualDestination: destination.description, protocol: "TCP")
+        ]
     }
 }

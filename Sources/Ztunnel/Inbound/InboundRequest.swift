@@ -20,6 +20,8 @@ final class InboundRequest: HBONEStreamDelegate {
 
     private var report: ConnectionReport?
     private var question: AuthorizationRequest?
+    /// Told by the peer or found by the port; for the config dump.
+    private var service: Service?
     private var dial: Dial?
     private var isAccepted = false
     private var isOver = false
@@ -66,19 +68,23 @@ final class InboundRequest: HBONEStreamDelegate {
             ?? state.inboundService(
                 of: workload, port: target.destination.port,
                 forwardedHost: request.forwarded.flatMap(Forwarded.init(headerValue:))?.host)
+        self.service = service
         let counters = proxy.worker.counters.counters(
             .destination, source: source, destination: own, service: service, security: .mutualTLS)
         let record = AccessRecord(
             kind: .complete, source: .init(peer, source, mutualTLS: true),
             destination: .init(local, own, authority: request.authority, service: service, mutualTLS: true),
-            direction: .inbound)
+            direction: .inbound,
+            trace: request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init))
         report = ConnectionReport(
             log: proxy.services.accessLog, counters: counters, record: record, startedAt: startedAt)
 
         let question = AuthorizationRequest(
             sourceIdentity: identity, sourceAddress: peer.address, destination: target.destination)
         self.question = question
-        if let denial = state.authorize(question, for: workload).denial {
+        let verdict = state.authorize(question, for: workload)
+        proxy.services.policyLog.note(verdict, on: question)
+        if let denial = verdict.denial {
             return refuse(InboundRejection(.deniedByPolicy, denial))
         }
         do throws(ConnectionLimiter.Refusal) {
@@ -170,6 +176,14 @@ final class InboundRequest: HBONEStreamDelegate {
             default: .connectFailure
             }
         end(ConnectionReport.Failure(text: rejection.message, flag: flag))
+    }
+
+    var listing: PodProxy.Listing.Entry? {
+        question.map {
+            .init(
+                inbound: true, source: peer.description, originalDestination: service?.hostname,
+                actualDestination: $0.destination.description, protocol: "HBONE")
+        }
     }
 
     private func end(_ failure: ConnectionReport.Failure?) {

@@ -150,10 +150,5 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate, Revocable
         proxy.ended(self)
     }
 
-    var listing: PodProxy.Listing.Entry? {
-        guard connection != nil, let peer, let local else { return nil }
-        return .init(
-            inbound: true, source: peer.description, originalDestination: nil, actualDestination: local.description,
-            protocol: "HBONE")
-    }
+    var listing: [PodProxy.Listing.Entry] { requests.values.compactMap(\.listing) }
 }

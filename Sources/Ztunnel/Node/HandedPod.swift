@@ -2,7 +2,8 @@ import Glibc
 import Handover
 import LinuxNetwork
 
-/// A pod as the keeper hands it over: who it is, its listening sockets, and the far end of its stock.
+/// A pod whose sockets ztunnel has: who it is, its listening sockets, and the far end of its stock. The keeper hands
+/// them over, or ``PodSocketMaker`` makes them.
 ///
 /// The descriptors are owned here, shared by all workers, and closed when the last of them lets the pod go.
 public final class HandedPod: Sendable {
@@ -10,6 +11,8 @@ public final class HandedPod: Sendable {
     public let name: String
     public let namespace: String
     public let serviceAccount: String
+    /// Which network namespace the sockets are in; not known of sockets that were handed over.
+    let network: NamespaceID?
 
     let outbound: FileDescriptor
     let inboundPlaintext: FileDescriptor
@@ -28,10 +31,11 @@ public final class HandedPod: Sendable {
         name = info.name
         namespace = info.namespace
         serviceAccount = info.serviceAccount
+        network = nil
         guard !kinds.isEmpty else {
             throw HandedPodError(
                 "pod \(info.namespace)/\(info.name) came with a network namespace instead of its sockets; this ztunnel "
-                    + "has no capability to enter one: run apus-sockets on the node")
+                    + "has no capability to enter one: run apus-sockets on the node, or ztunnel with --own-sockets")
         }
         guard kinds.count == packet.descriptors.count else {
             throw HandedPodError("\(kinds.count) descriptors are announced, \(packet.descriptors.count) came")
@@ -62,6 +66,24 @@ public final class HandedPod: Sendable {
         self.stock = SeqpacketSocket(owning: stock)
         self.dns = dns.isComplete ? dns : nil
     }
+
+    /// Of sockets made here.
+    init(
+        uid: String, info: ZDSWorkloadInfo, network: NamespaceID, outbound: consuming FileDescriptor,
+        inboundPlaintext: consuming FileDescriptor, hbone: consuming FileDescriptor, stock: consuming SeqpacketSocket,
+        dns: DNSSockets?
+    ) {
+        self.uid = uid
+        name = info.name
+        namespace = info.namespace
+        serviceAccount = info.serviceAccount
+        self.network = network
+        self.outbound = outbound
+        self.inboundPlaintext = inboundPlaintext
+        self.hbone = hbone
+        self.stock = stock
+        self.dns = dns
+    }
 }
 
 /// The sockets of a pod's DNS proxy: what queries come in by, and the stock of UDP sockets they go out by. Filled before
@@ -86,6 +108,17 @@ final class DNSSockets: @unchecked Sendable {
         if let descriptor { stockSocket = SeqpacketSocket(owning: descriptor) }
     }
 
+    /// Of sockets made here, which become this object's to close.
+    static func own(
+        datagrams: [CInt], listeners: [CInt], stock: consuming SeqpacketSocket
+    ) -> DNSSockets {
+        let sockets = DNSSockets()
+        sockets.datagrams = datagrams
+        sockets.listeners = listeners
+        sockets.stockSocket = .some(stock)
+        return sockets
+    }
+
     fileprivate var isComplete: Bool { stockSocket != nil && !datagrams.isEmpty }
 
     /// The stock's number, to wait on.
@@ -105,7 +138,7 @@ final class DNSSockets: @unchecked Sendable {
     }
 }
 
-/// Why a pod cannot be served, in words for the keeper's and the operator's log.
+/// Why a pod cannot be served, in words for the control side's and the operator's log.
 struct HandedPodError: Error, CustomStringConvertible {
     let description: String
     init(_ description: String) { self.description = description }

@@ -10,7 +10,8 @@ final class WorkerPool: ServedPods {
     private let threads: [EventLoopThread<Worker>]
     private let gauges: PodGauges
     private let limiters: ConnectionLimiters
-    private let served = Mutex<Set<String>>([])
+    /// By uid, with the network namespace where it is known.
+    private let served = Mutex<[String: NamespaceID?]>([:])
     private let onKeeper: @Sendable (Bool) -> Void
 
     init(
@@ -52,12 +53,12 @@ final class WorkerPool: ServedPods {
             for thread in threads { thread.submit { $0.stop(uid: pod.uid) } }
             gauges.set(
                 served: served.withLock {
-                    $0.remove(pod.uid)
+                    $0[pod.uid] = nil
                     return $0.count
                 })
             throw error
         }
-        let (isNew, count) = served.withLock { ($0.insert(pod.uid).inserted, $0.count) }
+        let (isNew, count) = served.withLock { ($0.updateValue(pod.network, forKey: pod.uid) == nil, $0.count) }
         if isNew { gauges.started() }
         gauges.set(served: count)
     }
@@ -70,7 +71,7 @@ final class WorkerPool: ServedPods {
     func stop(uid: String) {
         for thread in threads { thread.submit { $0.stop(uid: uid) } }
         limiters.forget(uid)
-        let (was, count) = served.withLock { ($0.remove(uid) != nil, $0.count) }
+        let (was, count) = served.withLock { ($0.removeValue(forKey: uid) != nil, $0.count) }
         if was { gauges.stopped() }
         gauges.set(served: count)
     }
@@ -81,11 +82,15 @@ final class WorkerPool: ServedPods {
     }
 
     func stopAll(except named: Set<String>) {
-        let gone = served.withLock { $0.subtracting(named) }
+        let gone = served.withLock { Set($0.keys).subtracting(named) }
         for uid in gone { stop(uid: uid) }
     }
 
-    func keeperConnected(_ connected: Bool) { onKeeper(connected) }
+    func network(of uid: String) -> NamespaceID? { served.withLock { $0[uid] ?? nil } }
+
+    func controlReady(_ ready: Bool) { onKeeper(ready) }
+
+    func pendingChanged(_ count: Int) { gauges.set(pending: count) }
 
     // MARK: The mesh
 
@@ -96,6 +101,34 @@ final class WorkerPool: ServedPods {
     /// Ends the tunnels whose peers' certificates are revoked now.
     func revoked(_ keys: Set<CertificateKey>) {
         for thread in threads { thread.submit { $0.chains.revoked(keys) } }
+    }
+
+    /// Lets go what the workers keep of peers they have not spoken with for long.
+    func trim() {
+        for thread in threads { thread.submit { $0.counters.trim() } }
+    }
+
+    /// The workers that do not answer in time, by name: for readiness, which is to say that bytes are moved.
+    func stuck(after limit: Duration) async -> [String] {
+        await withTaskGroup(of: (Int, Bool).self) { group in
+            for (index, thread) in threads.enumerated() {
+                group.addTask { (index, await Self.answers(thread, within: limit)) }
+            }
+            return await group.reduce(into: []) { if !$1.1 { $0.append("worker ztunnel-\($1.0)") } }.sorted()
+        }
+    }
+
+    private static func answers(_ thread: EventLoopThread<Worker>, within limit: Duration) async -> Bool {
+        let (answers, continuation) = AsyncStream.makeStream(of: Bool.self, bufferingPolicy: .bufferingOldest(1))
+        if !thread.submit({ _ in continuation.yield(true) }) { return false }
+        let timer = Task {
+            // Cancelled when the worker was faster; either way the stream ends.
+            try? await Task.sleep(for: limit)
+            continuation.finish()
+        }
+        defer { timer.cancel() }
+        for await answer in answers { return answer }
+        return false
     }
 
     func connections() async -> [String: PodProxy.Listing] {

@@ -14,27 +14,44 @@ protocol ServedPods: Sendable {
     /// What is to be known of a pod beside its sockets, as a whole.
     func update(uid: String, _ settings: PodSettings)
     func stopAll(except named: Set<String>)
-    /// The first snapshot of a connection is complete (true), or the connection is gone (false).
-    func keeperConnected(_ connected: Bool)
+    /// The network namespace of a pod that is served and whose sockets were made here.
+    func network(of uid: String) -> NamespaceID?
+    /// Everything that the control side named is served (true), or the connection is gone or a pod waits (false).
+    func controlReady(_ ready: Bool)
+    /// So many pods were added and could not be served.
+    func pendingChanged(_ count: Int)
 }
 
-/// The client's end of `ztunnel.sock`: learns the pods of this node and takes over their sockets. A thread of its own,
-/// since the protocol is one message and one answer at a time and must not wait for the workers' traffic.
+/// The client's end of `ztunnel.sock`: learns the pods of this node, and takes over their sockets or makes them. A
+/// thread of its own, since the protocol is one message and one answer at a time and must not wait for the workers'
+/// traffic, and since making sockets means to enter other namespaces.
 ///
-/// Pods go on being served while the keeper is away.
+/// Pods go on being served while the control side is away.
 final class ZDSClient: Sendable {
     private let path: String
-    private let successor: Bool
+    private let hello: ZDSHello
     private let pods: any ServedPods
+    private let socketMaker: PodSocketMaker?
     private let logger: Logger
+    private let onBreach: @Sendable (String) -> Void
     private let stopping = Atomic<Bool>(false)
+    private let waiting = Mutex<[String: PendingPod]>([:])
     private let wakeDescriptors: WakePipe
 
-    init(path: String, successor: Bool, pods: any ServedPods, logger: Logger) throws(SystemError) {
+    /// - Parameters:
+    ///   - socketMaker: With it plain ZDS is spoken, as Istio's node agent does; without, the hand-over is offered.
+    ///   - onBreach: The control side broke the protocol, and the client has ended: the process is to drain and exit.
+    init(
+        path: String, successor: Bool, pods: any ServedPods, socketMaker: PodSocketMaker?, logger: Logger,
+        onBreach: @escaping @Sendable (String) -> Void
+    ) throws(SystemError) {
         self.path = path
-        self.successor = successor
+        hello =
+            socketMaker == nil ? ZDSHello(handover: ZDSHello.handoverVersion, successor: successor) : ZDSHello()
         self.pods = pods
+        self.socketMaker = socketMaker
         self.logger = logger
+        self.onBreach = onBreach
         wakeDescriptors = try WakePipe()
     }
 
@@ -48,6 +65,9 @@ final class ZDSClient: Sendable {
         wakeDescriptors.wake()
     }
 
+    /// Pods that were added on this connection and could not be served yet.
+    var pendingPods: [String: PendingPod] { waiting.withLock { $0 } }
+
     private var isStopping: Bool { stopping.load(ordering: .acquiring) }
 
     private func run() {
@@ -56,79 +76,67 @@ final class ZDSClient: Sendable {
         while !isStopping {
             do {
                 let socket = try SeqpacketSocket.connect(path: path)
-                try socket.send(
-                    ZDSHello(handover: ZDSHello.handoverVersion, successor: successor).encoded())
-                logger.info("connected to the keeper", metadata: ["path": "\(path)"])
+                try socket.send(hello.encoded())
+                logger.info("connected to the control side of this node", metadata: ["path": "\(path)"])
                 lastError = ""
                 try serve(socket) { backoff.reset() }
-                if !isStopping { logger.info("the keeper closed the connection; pods stay served") }
+                if !isStopping { logger.info("the control side closed the connection; pods stay served") }
+            } catch let breach as ProtocolBreach {
+                logger.critical(
+                    "the control side broke the protocol; ztunnel drains and ends", metadata: ["error": "\(breach)"])
+                report(nil)
+                return onBreach(breach.description)
             } catch {
                 let text = "\(error)"
-                // The keeper may be away for long: say it once, not at each attempt.
+                // The control side may be away for long: say it once, not at each attempt.
                 if text != lastError {
-                    logger.warning("no connection to the keeper; trying again", metadata: ["error": "\(text)"])
+                    logger.warning(
+                        "no connection to the control side; trying again",
+                        metadata: ["path": "\(path)", "error": "\(text)"])
                 }
                 lastError = text
             }
-            pods.keeperConnected(false)
+            report(nil)
             if !isStopping { wakeDescriptors.wait(backoff.next()) }
         }
     }
 
+    /// - Throws: When the connection cannot go on.
+    /// Messages of ours may be longer than those of plain ZDS.
+    private var packetLimit: Int { socketMaker == nil ? ZDSRequest.maximumLength : ZDSRequest.plainLength }
+
     private func serve(_ socket: borrowing SeqpacketSocket, onSnapshot: () -> Void) throws {
-        var session = ZDSSession()
+        var conversation = ZDSConversation(pods: pods, socketMaker: socketMaker, logger: logger)
         while !isStopping {
-            guard try wakeDescriptors.waitReadable(socket.raw) else { continue }
-            guard var packet = try socket.receive(limit: ZDSRequest.maximumLength) else { continue }
+            let isReadable = try wakeDescriptors.waitReadable(socket.raw)
+            conversation.retry(now: MonotonicClock.now)
+            defer { report(conversation) }
+            guard isReadable, var packet = try socket.receive(limit: packetLimit) else { continue }
             if packet.bytes.isEmpty, packet.descriptors.isEmpty { return }
-            let answer: ZDSResponse
-            do {
-                guard !packet.truncated else {
-                    throw HandedPodError("the message is longer than \(ZDSRequest.maximumLength) bytes")
-                }
-                try handle(ZDSRequest(decoding: packet.bytes), &packet, &session, onSnapshot)
-                answer = ZDSResponse()
-            } catch let breach as ZDSSession.Breach {
-                try socket.send(ZDSResponse(error: "protocol: \(breach)").encoded())
-                throw breach
-            } catch {
-                logger.warning("a message of the keeper was refused", metadata: ["error": "\(error)"])
-                answer = ZDSResponse(error: "\(error)")
-            }
+            let hadSnapshot = conversation.hasSnapshot
+            let (answer, next) = conversation.answer(&packet, now: MonotonicClock.now)
+            if conversation.hasSnapshot, !hadSnapshot { onSnapshot() }
+            // Readiness counts before the control side hears of it.
+            report(conversation)
             try socket.send(answer.encoded())
+            switch next {
+            case .goOn: break
+            case .reconnect(let reason): throw HandedPodError("connecting again after a malformed message: \(reason)")
+            case .giveUp(let reason): throw ProtocolBreach(description: reason)
+            }
         }
     }
 
-    private func handle(
-        _ request: ZDSRequest, _ packet: inout Packet, _ session: inout ZDSSession, _ onSnapshot: () -> Void
-    ) throws {
-        let step =
-            switch request {
-            case .add(let uid, _, _): try session.add(uid)
-            case .keep(let uid): try session.keep(uid)
-            case .delete(let uid): try session.delete(uid)
-            case .snapshotSent: try session.snapshotSent()
-            case .configure(let uid, _): try session.configure(uid)
-            case .update(let uid, _): try session.update(uid)
-            }
-        switch step {
-        case .serve:
-            guard case .add(let uid, let info, let kinds) = request else { return }
-            guard let info else { throw HandedPodError("pod \(uid): no workload information") }
-            try pods.serve(HandedPod(uid: uid, info: info, kinds: kinds, packet: &packet))
-        case .stop(let uid): pods.stop(uid: uid)
-        case .update(let uid):
-            if case .update(_, let settings) = request { pods.update(uid: uid, settings) }
-        case .reconcile(let named):
-            pods.stopAll(except: named)
-            pods.keeperConnected(true)
-            onSnapshot()
-        case .configure(let uid):
-            if case .configure(_, let resolver) = request { pods.configure(uid: uid, resolver: resolver) }
-        case .nothing: break
-        }
+    /// - Parameter conversation: `nil` when there is no connection; what waits is forgotten with it.
+    private func report(_ conversation: ZDSConversation?) {
+        let pending = conversation?.pending ?? [:]
+        waiting.withLock { $0 = pending }
+        pods.pendingChanged(pending.count)
+        pods.controlReady(conversation?.isReady ?? false)
     }
 }
+
+private struct ProtocolBreach: Error, CustomStringConvertible { let description: String }
 
 /// Delays that double up to a cap, each shortened or lengthened by up to a fifth so that many who lost the same peer do
 /// not come back at once.

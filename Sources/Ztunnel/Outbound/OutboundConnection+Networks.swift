@@ -22,7 +22,7 @@ extension OutboundConnection: InnerTunnelDelegate {
         var request = ConnectRequest(
             authority: double.authority.description, baggage: Baggage(workload).headerValue,
             forwarded: Forwarded(source: clientAddress ?? double.dial, host: double.service.hostname).headerValue,
-            traceparent: TraceParent(random: &proxy.worker.random).headerValue)
+            traceparent: trace.headerValue)
         if let network { request.headers.append(HeaderField("x-forwarded-network", network)) }
         return request
     }

@@ -93,7 +93,7 @@ extension OutboundConnection: TunnelRequestDelegate {
         let record = AccessRecord(
             kind: .complete, source: .init(clientAddress ?? nextHop, source, mutualTLS: isTunnel),
             destination: .init(nextHop, peer, authority: authority, service: service, mutualTLS: isTunnel),
-            direction: .outbound)
+            direction: .outbound, trace: .init(trace))
         report = ConnectionReport(
             log: proxy.services.accessLog, counters: counters, record: record, startedAt: startedAt)
     }
@@ -125,7 +125,7 @@ extension OutboundConnection: TunnelRequestDelegate {
         let request = ConnectRequest(
             authority: hbone.authority.description, baggage: Baggage(workload).headerValue,
             forwarded: Forwarded(source: source, host: hbone.service?.hostname).headerValue,
-            traceparent: TraceParent(random: &proxy.worker.random).headerValue)
+            traceparent: trace.headerValue)
         question = (
             request,
             TunnelKey(identity: workload.identity, destination: hbone.dial, expected: hbone.expectedIdentities)

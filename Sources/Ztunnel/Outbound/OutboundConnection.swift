@@ -34,6 +34,9 @@ final class OutboundConnection: PodConnection {
     /// What is asked of the peer, to be asked again when the tunnel breaks under the question.
     var question: (request: ConnectRequest, key: TunnelKey)?
     var isAnswered = false
+    /// Ties the lines of both ends together; never taken from the application.
+    let trace: TraceParent
+    var reporter: TelemetryLabels.Reporter { .source }
     /// Host names of endpoints that were looked up.
     var resolved: [String: [IPAddress]] = [:]
 
@@ -46,6 +49,7 @@ final class OutboundConnection: PodConnection {
         client = consume descriptor
         startedAt = proxy.loop.now
         attempts = Attempts(at: startedAt)
+        trace = TraceParent(random: &proxy.worker.random)
     }
 
     func start() {
@@ -116,17 +120,19 @@ final class OutboundConnection: PodConnection {
         proxy.ended(self)
     }
 
-    var listing: PodProxy.Listing.Entry? {
-        guard let route, let clientAddress else { return nil }
+    var listing: [PodProxy.Listing.Entry] {
+        guard let route, let clientAddress else { return [] }
         let (actual, kind) =
             switch route {
             case .passthrough(let endpoint), .tcp(let endpoint, _): (endpoint, "TCP")
             case .hbone(let hbone): (hbone.dial, "HBONE")
             case .doubleHBONE(let double): (double.dial, "DOUBLE-HBONE")
             }
-        return .init(
-            inbound: false, source: clientAddress.description, originalDestination: destination?.description,
-            actualDestination: actual.description, protocol: kind)
+        return [
+            .init(
+                inbound: false, source: clientAddress.description, originalDestination: destination?.description,
+                actualDestination: actual.description, protocol: kind)
+        ]
     }
 }
 

@@ -10,7 +10,14 @@ protocol PodConnection: AnyObject {
     func abort(_ reason: AbortReason)
     /// Ends what nothing has moved on for so long, in nanoseconds.
     func closeIfIdle(for limit: UInt64, at now: UInt64)
-    var listing: PodProxy.Listing.Entry? { get }
+    /// What is open, for the config dump; of a tunnel each connection in it.
+    var listing: [PodProxy.Listing.Entry] { get }
+    /// Which side it is on, for the count of open sockets.
+    var reporter: TelemetryLabels.Reporter { get }
+}
+
+extension PodConnection {
+    var reporter: TelemetryLabels.Reporter { .destination }
 }
 
 /// A connection into a pod: what policy decides about, again whenever it changes.
@@ -86,7 +93,7 @@ final class PodProxy {
     init(worker: Worker, pod: HandedPod) throws(SystemError) {
         self.worker = worker
         self.pod = pod
-        stock = SocketStock(loop: worker.loop, pod: pod)
+        stock = SocketStock(loop: worker.loop, pod: pod, waits: worker.services.metrics.stockWaits)
         limiter = worker.services.limiters.of(pod.uid)
         do throws(SystemError) {
             acceptors.append(
@@ -111,23 +118,29 @@ final class PodProxy {
     // MARK: Connections
 
     private func adopt<Connection: InboundConnection>(_ connection: Connection) -> Connection {
+        worker.socketsOpen(.destination).increment()
         inbound[ObjectIdentifier(connection)] = connection
         return connection
     }
 
     private func adopt(_ connection: OutboundConnection) -> OutboundConnection {
+        worker.socketsOpen(.source).increment()
         outbound[ObjectIdentifier(connection)] = connection
         return connection
     }
 
     /// A connection is over; it is let go when the caller returns.
     func ended(_ connection: any InboundConnection) {
-        inbound[ObjectIdentifier(connection)] = nil
+        if inbound.removeValue(forKey: ObjectIdentifier(connection)) != nil {
+            worker.socketsOpen(.destination).decrement()
+        }
         checkDrained()
     }
 
     func ended(_ connection: OutboundConnection) {
-        outbound[ObjectIdentifier(connection)] = nil
+        if outbound.removeValue(forKey: ObjectIdentifier(connection)) != nil {
+            worker.socketsOpen(.source).decrement()
+        }
         checkDrained()
     }
 
@@ -138,7 +151,7 @@ final class PodProxy {
     var listing: Listing {
         Listing(
             name: pod.name, namespace: pod.namespace, serviceAccount: pod.serviceAccount,
-            entries: connections.compactMap(\.listing))
+            entries: connections.flatMap(\.listing))
     }
 
     func meshChanged(_ change: MeshChange, _ state: MeshState) {

@@ -2,6 +2,7 @@ import DequeModule
 import Glibc
 import Handover
 import LinuxNetwork
+import Observability
 
 /// An outgoing socket made in a pod's network namespace, mark and transparency already set.
 struct PreparedSocket: ~Copyable {
@@ -38,12 +39,13 @@ final class SocketStock: EventHandler {
     private var registration: EventLoop.Registration?
     private var closed = false
     /// How often a connection found the stock empty.
-    private(set) var waits: UInt64 = 0
+    private let waits: Counter
     /// For sockets that are bound to a client's address.
     var sourcePorts: SourcePorts { pod.sourcePorts }
 
     /// - Parameter dns: For the stock of UDP sockets instead of that of TCP sockets.
-    init(loop: EventLoop, pod: HandedPod, dns: DNSSockets? = nil) {
+    init(loop: EventLoop, pod: HandedPod, waits: Counter, dns: DNSSockets? = nil) {
+        self.waits = waits
         self.loop = loop
         self.pod = pod
         self.dns = dns
@@ -64,7 +66,7 @@ final class SocketStock: EventHandler {
     /// - Returns: False when too many wait already.
     func wait(_ waiter: any StockWaiter) -> Bool {
         guard !closed, waiters.count < Self.waiterLimit else { return false }
-        waits += 1
+        waits.increment()
         waiters.append(waiter)
         if registration == nil {
             do {

@@ -15,6 +15,7 @@ struct ZtunnelServices: Sendable {
     let accessLog: AccessLog
     let limiters = ConnectionLimiters()
     let health = EndpointHealth()
+    let policyLog: PolicyLog
     let logger: Logger
     /// Where peers' certificates can be revoked.
     var revocation: RevocationMonitor?
@@ -34,6 +35,8 @@ final class Worker {
     /// ztunnel's own resolv.conf and hosts file.
     private(set) lazy var files = HostFiles()
 
+    private let sourceSockets: Gauge
+    private let destinationSockets: Gauge
     private var pods: [String: PodProxy] = [:]
     private var draining: [ObjectIdentifier: PodProxy] = [:]
     private var awaited: [UInt64: CertificateWait] = [:]
@@ -48,6 +51,8 @@ final class Worker {
         self.services = services
         counters = CounterCache(services.metrics)
         chains = ChainIndex(services.revocation, services.revocationMetrics)
+        sourceSockets = services.metrics.socketsOpen(.source)
+        destinationSockets = services.metrics.socketsOpen(.destination)
         remote = loop.remote
         box = WorkerBox()
         box.worker = self
@@ -121,6 +126,10 @@ final class Worker {
     fileprivate func closeIdle(for limit: UInt64) {
         for proxy in pods.values { proxy.closeIdle(for: limit) }
         for proxy in draining.values { proxy.closeIdle(for: limit) }
+    }
+
+    func socketsOpen(_ reporter: TelemetryLabels.Reporter) -> Gauge {
+        reporter == .source ? sourceSockets : destinationSockets
     }
 
     /// What the pods' connections are at the moment, for the config dump.

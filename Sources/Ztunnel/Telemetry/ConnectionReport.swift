@@ -32,6 +32,12 @@ final class ConnectionReport: RelayMeter {
         self.startedAt = startedAt
         intoTunnelIsRequest = record.direction == .outbound
         counters.opened.add(1)
+        if log.isWritten(.debug) {
+            var opened = record
+            opened.kind = .opened
+            opened.time = .now
+            log.write(opened)
+        }
     }
 
     deinit {
@@ -77,7 +83,7 @@ final class ConnectionReport: RelayMeter {
     func abandon(_ failure: Failure) {
         guard !finished else { return }
         finished = true
-        counters.closed(failure.flag).add(1)
+        counters.closed.add(1)
         counters.failed(failure.flag)
     }
 
@@ -85,7 +91,7 @@ final class ConnectionReport: RelayMeter {
         guard !finished else { return }
         finished = true
         let flag = failure?.flag ?? .none
-        counters.closed(flag).add(1)
+        counters.closed.add(1)
         if failure != nil, counts { counters.failed(flag) }
         record.time = .now
         record.error = failure?.text
@@ -117,6 +123,10 @@ extension AccessRecord.Destination {
             workload: party.workload?.name ?? peer.canonicalName.nonEmpty, namespace: peer.namespace.nonEmpty,
             identity: mutualTLS ? party.principal?.description : nil, cluster: peer.clusterID.nonEmpty)
     }
+}
+
+extension AccessRecord.Trace {
+    init(_ parent: TraceParent) { self.init(high: parent.traceHigh, low: parent.traceLow) }
 }
 
 extension String {

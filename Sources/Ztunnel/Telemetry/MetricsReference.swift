@@ -8,18 +8,25 @@ public enum ZtunnelMetricsReference {
         _ = try DNSMetrics(registry)
         _ = try PodGauges(registry)
         _ = try RevocationMetrics(registry)
-        try AccessLogMetrics.register(in: registry) { 0 }
+        try LogMetrics.register(in: registry, accessLog: { 0 }, log: { 0 })
         try WorkerMetrics.register(in: registry) { 0 }
         _ = try ProcessMetrics(registry, version: "")
         return registry.describe()
     }
 }
 
-enum AccessLogMetrics {
-    static func register(in registry: MetricsRegistry, dropped: @escaping @Sendable () -> UInt64) throws {
-        try registry.gauge("apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind") {
-            Double(dropped())
-        }
+/// Lines that the logs lost because their reader was behind.
+public enum LogMetrics {
+    public static func register(
+        in registry: MetricsRegistry, accessLog: @escaping @Sendable () -> UInt64,
+        log: @escaping @Sendable () -> UInt64
+    ) throws {
+        try registry.counter(
+            "apus_access_log_dropped_lines", "Access log lines dropped because the writer was behind (unstable)",
+            read: accessLog)
+        try registry.counter(
+            "apus_log_dropped_lines", "Lines of the process's own log dropped because the writer was behind (unstable)",
+            read: log)
     }
 }
 

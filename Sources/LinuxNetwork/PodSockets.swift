@@ -1,0 +1,86 @@
+import Addressing
+
+/// The sockets of a pod's proxy, made in the calling thread's network namespace with all that the data path has no
+/// privilege for: the mark that keeps their packets from being captured again, and the right to speak from addresses
+/// that are not the pod's own.
+public enum PodSockets {
+    /// What all of them have in common.
+    public struct Options: Hashable, Sendable {
+        /// On listeners too: what they accept inherits it. `nil` sets none.
+        public var mark: UInt32? = Mark.ztunnel
+        /// AF_INET6 sockets that take IPv4 as well.
+        public var dualStack: Bool
+        /// Lets the next ztunnel bind the ports of one that drains.
+        public var reusesPorts = false
+        public var keepAlive: KeepAlive? = KeepAlive()
+
+        public init(dualStack: Bool) { self.dualStack = dualStack }
+    }
+
+    /// Seconds of silence before the first probe, seconds between probes, probes before a connection is given up.
+    public struct KeepAlive: Hashable, Sendable {
+        public var idle: CInt = 180
+        public var interval: CInt = 180
+        public var count: CInt = 9
+
+        public init() {}
+    }
+
+    /// A listener on every address. Accepted sockets inherit mark, transparency and no-delay.
+    public static func listener(
+        on port: UInt16, _ options: Options, backlog: CInt = 4096
+    ) throws(SystemError) -> FileDescriptor {
+        let socket = try Sockets.tcp(dualStack: options.dualStack)
+        try Sockets.setReuseAddress(socket.raw)
+        if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
+        try Sockets.setTransparent(socket.raw, dualStack: options.dualStack)
+        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try Sockets.setNoDelay(socket.raw)
+        try Sockets.bind(
+            socket.raw, to: Endpoint(options.dualStack ? .anyV6 : .anyV4, port), dualStack: options.dualStack)
+        try Sockets.listen(socket.raw, backlog: backlog)
+        return socket
+    }
+
+    /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
+    public static func dnsDatagram(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+        let socket = try Sockets.udp(dualStack: !address.isV4)
+        if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
+        if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
+        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        return socket
+    }
+
+    /// The same for TCP, listening.
+    public static func dnsListener(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+        let socket = try Sockets.tcp(dualStack: !address.isV4)
+        if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
+        try Sockets.setReuseAddress(socket.raw)
+        if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
+        try Sockets.setNoDelay(socket.raw)
+        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        try Sockets.listen(socket.raw, backlog: 1024)
+        return socket
+    }
+
+    /// A UDP socket to ask name servers with.
+    public static func outgoingDatagram(_ options: Options) throws(SystemError) -> FileDescriptor {
+        let socket = try Sockets.udp(dualStack: options.dualStack)
+        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        return socket
+    }
+
+    /// A socket to connect with, not bound yet.
+    public static func outgoing(_ options: Options) throws(SystemError) -> FileDescriptor {
+        let socket = try Sockets.tcp(dualStack: options.dualStack)
+        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try Sockets.setTransparent(socket.raw, dualStack: options.dualStack)
+        try Sockets.setBindAddressNoPort(socket.raw)
+        try Sockets.setNoDelay(socket.raw)
+        if let keepAlive = options.keepAlive {
+            try Sockets.setKeepAlive(
+                socket.raw, idle: keepAlive.idle, interval: keepAlive.interval, count: keepAlive.count)
+        }
+        return socket
+    }
+}

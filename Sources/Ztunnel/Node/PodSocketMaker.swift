@@ -1,0 +1,165 @@
+import Addressing
+import Glibc
+import Handover
+import LinuxNetwork
+import Logging
+
+/// Makes pods' sockets inside their network namespaces, for a control side that speaks plain ZDS and sends the namespace
+/// alone, as Istio's node agent does. Needs CAP_SYS_ADMIN to enter a namespace, CAP_NET_ADMIN or CAP_NET_RAW for marks
+/// and transparency.
+///
+/// What comes out is what the keeper hands over: listeners, and a stock that a thread of its own keeps filled.
+final class PodSocketMaker: Sendable {
+    private let options: PodSockets.Options
+    private let stocks: EventLoopThread<OwnStocks>
+    private let home: NamespaceID
+    private let hasDNS: Bool
+    private let logger: Logger
+
+    /// Starts the thread, after it has been proven that the process may do all that is needed.
+    /// - Throws: ``HandedPodError``, naming the capability that is missing.
+    init(_ configuration: ZtunnelConfiguration, logger: Logger) throws {
+        var options = PodSockets.Options(dualStack: configuration.ipv6Enabled)
+        options.mark = configuration.packetMark
+        options.reusesPorts = configuration.reusesPorts
+        options.keepAlive = configuration.keepalive.map {
+            var keepAlive = PodSockets.KeepAlive()
+            keepAlive.idle = CInt(clamping: $0.idle.components.seconds)
+            keepAlive.interval = CInt(clamping: $0.interval.components.seconds)
+            keepAlive.count = CInt(clamping: $0.retries)
+            return keepAlive
+        }
+        self.options = options
+        self.logger = logger
+        hasDNS = configuration.dnsProxyEnabled
+        home = try Self.proveCapabilities(mark: configuration.packetMark)
+        stocks = try EventLoopThread(name: "pod-sockets") { OwnStocks($0, logger: logger) }
+    }
+
+    deinit { stocks.stop() }
+
+    private static func proveCapabilities(mark: UInt32) throws -> NamespaceID {
+        func prove(_ what: String, _ capability: String, _ body: () throws(SystemError) -> Void) throws {
+            do throws(SystemError) { try body() } catch {
+                throw HandedPodError(
+                    "--own-sockets: cannot \(what): \(error); the process needs \(capability). Without it, run ztunnel "
+                        + "beside apus-sockets and without --own-sockets")
+            }
+        }
+        let home = try NetworkNamespace.current()
+        try prove("enter a network namespace", "CAP_SYS_ADMIN") { () throws(SystemError) in try home.reenter() }
+        let probe = try Sockets.tcp(dualStack: false)
+        try prove("make a socket transparent", "CAP_NET_ADMIN or CAP_NET_RAW") { () throws(SystemError) in
+            try Sockets.setTransparent(probe.raw, dualStack: false)
+        }
+        try prove("mark a socket", "CAP_NET_ADMIN") { () throws(SystemError) in
+            try Sockets.setMark(probe.raw, mark)
+        }
+        return home.id
+    }
+
+    /// Takes what came with an addition for a pod's network namespace.
+    /// - Throws: ``HandedPodError`` when it is something else, or ztunnel's own.
+    func namespace(_ descriptor: consuming FileDescriptor) throws -> PodNetwork {
+        let network = PodNetwork(try NetworkNamespace(owning: descriptor))
+        guard network.id != home else {
+            throw HandedPodError("the network namespace sent is ztunnel's own; a pod of the host network has no proxy")
+        }
+        return network
+    }
+
+    /// The pod's sockets, listening. Called off the workers: it enters the namespace with the calling thread.
+    func make(uid: String, info: ZDSWorkloadInfo, in network: PodNetwork) throws -> HandedPod {
+        var options = options
+        if options.dualStack { options.dualStack = try network.value.run { Sockets.kernelHasIPv6 } }
+        let made = options
+        let hbone = try listener(ZtunnelPort.hbone, made, network)
+        let plaintext = try listener(ZtunnelPort.inboundPlaintext, made, network)
+        let outbound = try listener(ZtunnelPort.outbound, made, network)
+        let dns = hasDNS ? try dnsSockets(uid: uid, made, network) : nil
+        let far = try stock(of: .stream, uid: uid, made, network)
+        return HandedPod(
+            uid: uid, info: info, network: network.id, outbound: outbound, inboundPlaintext: plaintext, hbone: hbone,
+            stock: far, dns: dns)
+    }
+
+    /// The far end of a stock that is kept filled from now on.
+    private func stock(
+        of kind: OwnStocks.Kind, uid: String, _ options: PodSockets.Options, _ network: PodNetwork
+    ) throws -> SeqpacketSocket {
+        let pair = try SeqpacketSocket.Pair()
+        let near = SocketEnd(SeqpacketSocket(owning: try pair.first.descriptor.duplicate()))
+        let far = SeqpacketSocket(owning: try pair.second.descriptor.duplicate())
+        let accepted = stocks.submit { $0.keep(near, of: kind, filledFrom: network, options, for: uid) }
+        guard accepted else { throw HandedPodError("the thread that makes sockets has ended") }
+        return far
+    }
+
+    /// The DNS proxy's sockets; without those on ::1 where it cannot be had (IPv6 off on lo).
+    private func dnsSockets(
+        uid: String, _ options: PodSockets.Options, _ network: PodNetwork
+    ) throws -> DNSSockets {
+        var (datagrams, listeners): ([CInt], [CInt]) = ([], [])
+        let stock = try stock(of: .datagram, uid: uid, options, network)
+        do {
+            for address in [IPAddress.loopbackV4, .loopbackV6] where address.isV4 || options.dualStack {
+                do throws(SystemError) {
+                    datagrams.append(
+                        try made(in: network) { () throws(SystemError) in
+                            try PodSockets.dnsDatagram(on: address, options).release()
+                        })
+                    listeners.append(
+                        try made(in: network) { () throws(SystemError) in
+                            try PodSockets.dnsListener(on: address, options).release()
+                        })
+                } catch {
+                    guard !address.isV4, error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT else { throw error }
+                }
+            }
+        } catch let error as SystemError where error.code == EADDRINUSE {
+            for descriptor in datagrams + listeners { _ = close(descriptor) }
+            throw HandedPodError(
+                "port \(ZtunnelPort.dns) of the pod is in use: by the application, or by another ztunnel without "
+                    + "INPOD_PORT_REUSE")
+        } catch {
+            for descriptor in datagrams + listeners { _ = close(descriptor) }
+            throw error
+        }
+        return .own(datagrams: datagrams, listeners: listeners, stock: stock)
+    }
+
+    private func made(
+        in network: PodNetwork, _ body: () throws(SystemError) -> CInt
+    ) throws(SystemError) -> CInt {
+        do {
+            return try network.value.run(body)
+        } catch let error as SystemError {
+            throw error
+        } catch {
+            throw SystemError("make a socket in a pod: \(error)", code: 0)
+        }
+    }
+
+    private func listener(
+        _ port: UInt16, _ options: PodSockets.Options, _ network: PodNetwork
+    ) throws -> FileDescriptor {
+        do {
+            return FileDescriptor(
+                owning: try network.value.run { () throws(SystemError) in
+                    try PodSockets.listener(on: port, options).release()
+                })
+        } catch let error as SystemError where error.code == EADDRINUSE {
+            throw HandedPodError(
+                "port \(port) of the pod is in use: by the application, or by another ztunnel without "
+                    + "INPOD_PORT_REUSE")
+        }
+    }
+}
+
+/// A pod's network namespace, held as long as somebody makes sockets in it.
+final class PodNetwork: Sendable {
+    let value: NetworkNamespace
+    var id: NamespaceID { value.id }
+
+    init(_ value: consuming NetworkNamespace) { self.value = value }
+}
