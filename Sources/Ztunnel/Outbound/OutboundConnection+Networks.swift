@@ -64,7 +64,7 @@ extension OutboundConnection: InnerTunnelDelegate {
     func innerTunnel(_ tunnel: InnerTunnel, ended failure: TunnelFailure?) {
         guard case .inner = stage else { return }
         guard let failure else { return end(nil) }
-        guard !isAnswered else { return end(ConnectionReport.Failure(text: failure.text, flag: .none)) }
+        guard !isAnswered else { return end(failure.afterEstablishment) }
         failed(failure)
     }
 

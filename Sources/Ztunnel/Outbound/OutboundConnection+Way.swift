@@ -167,7 +167,7 @@ extension OutboundConnection: TunnelRequestDelegate {
     func tunnelRequest(_ request: TunnelRequest, ended failure: TunnelFailure?) {
         guard let failure else { return end(nil) }
         // What breaks later was no failure to connect.
-        guard !isAnswered else { return end(ConnectionReport.Failure(text: failure.text, flag: .none)) }
+        guard !isAnswered else { return end(failure.afterEstablishment) }
         failed(failure)
     }
 

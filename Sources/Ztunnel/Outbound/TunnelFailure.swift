@@ -43,6 +43,12 @@ extension TunnelFailure {
         self.init(text: "\(error)", flag: flag, kind: mayBeDelivered && !isUntouched ? .final : kind)
     }
 
+    /// As it is told of a connection that had come about: what broke it then is no failure to connect. A revoked peer is
+    /// one at any time.
+    var afterEstablishment: ConnectionReport.Failure {
+        ConnectionReport.Failure(text: text, flag: flag == .certificateRevoked ? flag : .none)
+    }
+
     /// What a peer means by an answer that is not 200.
     init(refusal status: Int) {
         switch status {
