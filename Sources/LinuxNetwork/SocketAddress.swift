@@ -1,4 +1,5 @@
 import Addressing
+import CLinux
 import Glibc
 
 /// The kernel's form of an address and port, and the way there and back.

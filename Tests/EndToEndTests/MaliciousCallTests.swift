@@ -52,9 +52,11 @@ extension EndToEnd {
                 let answer = try near.client().get(stage.http(), path: "/near", within: .seconds(10))
                 #expect(answer.status == 200)
                 #expect(Stage.clientSeen(in: answer) == "\(try near.address(.v4))")
-                let lines = stage.server.node.logLines(with: "src.workload=\"near\"")
-                #expect(lines.contains { $0.contains("direction=\"outbound\"") })
-                #expect(lines.contains { $0.contains("direction=\"inbound\"") && $0.contains("src.identity=") })
+                try Waiting.untilTrue("a line of the access log from each side", within: .seconds(10)) {
+                    let lines = stage.server.node.logLines(with: "src.workload=\"near\"")
+                    return lines.contains { $0.contains("direction=\"outbound\"") }
+                        && lines.contains { $0.contains("direction=\"inbound\"") && $0.contains("src.identity=") }
+                }
             }
         }
 
