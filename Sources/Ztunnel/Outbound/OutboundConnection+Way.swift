@@ -135,9 +135,8 @@ extension OutboundConnection: TunnelRequestDelegate {
 
     func ask() {
         guard let question else { return }
-        // A gateway between networks must not see what is meant for the far end.
-        let isForPeer = if case .doubleHBONE = route { false } else { true }
-        let waiting = TunnelRequest(question.request, early: isForPeer ? client?.raw ?? -1 : -1, delegate: self)
+        // No early bytes: a request whose tunnel breaks is asked again, and bytes may be sent once only (ADR 15).
+        let waiting = TunnelRequest(question.request, early: -1, delegate: self)
         stage = .requesting(waiting)
         proxy.tunnels.open(waiting, through: question.key)
     }
