@@ -27,7 +27,7 @@ enum RedirectionTable {
         let base = [
             Nftables.Chain(
                 Chain.rawOutput, .init(.filter, .output, priority: raw),
-                rules: [fromApp, toApp] + (plan.capturesDNS ? [dnsQuestions] : [])),
+                rules: [fromApp, toApp(plan)] + (plan.capturesDNS ? [dnsQuestions] : [])),
             Nftables.Chain(
                 Chain.natPrerouting, .init(.nat, .prerouting, priority: destinationNAT),
                 rules: phase == .capturing ? inbound(plan) : leaving),
@@ -53,15 +53,15 @@ enum RedirectionTable {
     }
 
     /// What ztunnel sends on connections it made to the app. On those it accepted from the app its own ports stand
-    /// here, and they are translated.
-    private static var toApp: Nftables.Rule {
-        rule("mark what ztunnel opens to the app") {
+    /// here, and they are translated. The kernel gives no connection a port on which something listens, so only ports
+    /// that are listened on may stand here.
+    private static func toApp(_ plan: RedirectionPlan) -> Nftables.Rule {
+        let listening = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext] + (plan.capturesDNS ? [ZtunnelPort.dns] : [])
+        return rule("mark what ztunnel opens to the app") {
             $0.outputInterface("lo")
             $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
             $0.tcp()
-            for port in [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.dns] {
-                $0.sourcePort(.notEqual, port)
-            }
+            for port in listening { $0.sourcePort(.notEqual, port) }
             $0.counter()
             $0.notrack()
             $0.setMark(Mark.inbound, mask: Mark.mask)

@@ -12,7 +12,7 @@ struct RulesetTests {
         \t\ttype filter hook output priority raw; policy accept;
         \t\tmeta mark & 0x00000fff == 0x00000111 counter notrack accept comment "apus 2: replies to ztunnel"
         \t\toifname "lo" meta mark & 0x00000fff == 0x00000539 tcp sport != 15001 tcp sport != 15006 \
-        tcp sport != 15053 counter notrack meta mark set meta mark & 0xfffff111 | 0x00000111 \
+        counter notrack meta mark set meta mark & 0xfffff111 | 0x00000111 \
         comment "apus 2: mark what ztunnel opens to the app"
         \t}
 
@@ -21,6 +21,10 @@ struct RulesetTests {
     private let questions =
         "\t\tudp dport 53 meta mark & 0x00000fff == 0x00000539 counter ct zone set 1 "
         + "comment \"apus 2: ztunnel's questions to name servers\"\n\t}\n"
+    private var rawWithDNS: String {
+        raw.replacing("!= 15006 counter", with: "!= 15006 tcp sport != 15053 counter")
+            .replacing("\t}\n", with: questions)
+    }
     private let answers = """
 
         \tchain raw-prerouting {
@@ -49,7 +53,7 @@ struct RulesetTests {
         }
         return
             "table inet apus {\n\tcomment \"apus 2 tcp_loose=1 fwmark_accept=0 fwmark_reflect=0 fwmark_reflect6=0\"\n"
-            + (dns ? raw.replacing("\t}\n", with: questions) : raw)
+            + (dns ? rawWithDNS : raw)
             + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output)
             + (dns ? answers : "") + "}\n"
     }

@@ -8,6 +8,9 @@ import Synchronization
 /// The kernel cannot see this, since of the two ends only the app's is in the pod.
 final class SourcePorts: Sendable {
     static let range: ClosedRange<UInt16> = 10240...32767
+    /// Left out: from a port of ztunnel's own, redirection takes packets for those of a connection that was translated,
+    /// and the app's answer would not be led back.
+    static let meshPorts: ClosedRange<UInt16> = 15000...15099
     /// How many dials leave the choice to the kernel once all are taken: as many as are likely to be in TIME_WAIT longer.
     static let pause: UInt32 = 256
 
@@ -27,7 +30,8 @@ final class SourcePorts: Sendable {
             return nil
         }
         let turn = next.wrappingAdd(1, ordering: .relaxed).oldValue
-        return Self.range.lowerBound + UInt16(turn % UInt32(Self.range.count))
+        let port = Self.range.lowerBound + UInt16(turn % UInt32(Self.range.count - Self.meshPorts.count))
+        return port < Self.meshPorts.lowerBound ? port : port + UInt16(Self.meshPorts.count)
     }
 
     /// Says that the port that was taken is in use to the same destination, so that others probably are too.
