@@ -5,7 +5,7 @@ public struct DNSError: Error, Hashable, Sendable, CustomStringConvertible {
         case truncated
         /// A label longer than 63, of a kind that does not exist, or a name longer than 255 bytes.
         case badName
-        /// A compression pointer that does not point to earlier bytes.
+        /// A compression pointer that does not point to an earlier name.
         case badPointer
         /// Something that stands in a place where it must not.
         case malformed

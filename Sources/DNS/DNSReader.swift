@@ -81,7 +81,8 @@ struct DNSReader {
             case 0xc0:
                 guard position + 1 < bytes.count else { throw truncated() }
                 let target = Int(head & 0x3f) << 8 | Int(bytes[position + 1])
-                guard target < start else {
+                // Nor to the header, which holds no name and is not the same in a reply.
+                guard target < start, target >= DNSMessage.headerLength else {
                     throw DNSError(.badPointer, "the name at byte \(start) points to byte \(target)")
                 }
                 end = end ?? position + 2

@@ -28,7 +28,6 @@ extension HBONEConnection {
             guard let request = stream.takeRequest() else { continue }
             stream.id = http2.open(request)
             streams[stream.id] = stream
-            stream.sendEarly()
             runLater()
         }
     }

@@ -171,14 +171,11 @@ public final class HBONEConnection {
     // MARK: What can be asked of it
 
     /// Client: asks for a tunnel. The request waits while the connection is being made or the peer's limit is reached.
-    /// - Parameters:
-    ///   - deadline: How long the answer may take, waiting included; nil for no limit.
-    ///   - early: The application's socket, where there is one already: what it holds when the request is sent goes
-    ///     along (``HBONEStream/sendEarly()``). Stays the caller's, and open until the answer or the stream's end.
+    /// - Parameter deadline: How long the answer may take, waiting included; nil for no limit.
     /// - Throws: ``HBONEError/Code/goingAway``, ``HBONEError/Code/tooManyRequests`` or
     ///   ``HBONEError/Code/closedLocally``; the delegate is not called then.
     public func open(
-        _ request: ConnectRequest, early: CInt = -1, deadline: Duration? = nil, delegate: any HBONEStreamDelegate
+        _ request: ConnectRequest, deadline: Duration? = nil, delegate: any HBONEStreamDelegate
     ) throws(HBONEError) -> HBONEStream {
         guard role == .client, !isClosed else {
             throw HBONEError(.closedLocally, "the tunnel connection is closed")
@@ -194,7 +191,6 @@ public final class HBONEConnection {
         else { throw HBONEError(.protocolError, "a request with characters that HTTP/2 does not allow") }
         let stream = HBONEStream(self, request: request)
         stream.delegate = delegate
-        stream.earlySource = early
         if let deadline { stream.deadline = loop.schedule(after: deadline, stream) }
         waiting.append(stream)
         sendWaiting()

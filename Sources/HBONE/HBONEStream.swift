@@ -22,10 +22,6 @@ public final class HBONEStream {
     var deadline: TimerID?
     private var request: ConnectRequest?
 
-    /// Where the application's first bytes can be looked at before the relay; the owner's. -1 for nowhere.
-    var earlySource: CInt = -1
-    /// Bytes that were sent before the answer and are still in the application's socket.
-    var earlyCount = 0
     /// The application's socket; -1 before the relay.
     var descriptor: CInt = -1
     var registration: EventLoop.Registration?
@@ -118,7 +114,6 @@ public final class HBONEStream {
         }
         self.descriptor = descriptor.release()
         self.meter = meter
-        if !dropEarly() { relayError = SystemError("receive", code: ECONNRESET) }
         do throws(SystemError) {
             if let registration {
                 self.registration = registration
@@ -131,7 +126,7 @@ public final class HBONEStream {
                 self.registration = try connection.loop.register(self.descriptor, .connection, self)
             }
         } catch {
-            relayError = relayError ?? error
+            relayError = error
         }
         if relayError != nil || !backlog.isEmpty || receivedEnd {
             connection.kicked.append(self)
@@ -158,7 +153,6 @@ public final class HBONEStream {
     func end(_ error: HBONEError?) {
         guard !isEnded, let connection else { return }
         isEnded = true
-        earlySource = -1
         if let deadline { connection.loop.cancel(deadline) }
         deadline = nil
         closeDescriptor(reset: error != nil, connection.loop)

@@ -29,6 +29,8 @@ public struct CertificateServiceSettings: Sendable {
     public var serverName: String?
     /// Sent in the `clusterid` header.
     public var clusterID: String
+    /// Asks in the name of others, as a node's proxy does. Else certificates are for the token's own identity.
+    public var impersonates = true
     /// More gRPC metadata.
     public var headers: [(name: String, value: String)] = []
     /// Limit of one request, connecting included.

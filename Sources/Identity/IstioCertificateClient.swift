@@ -30,9 +30,11 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
         var request = Istio_V1_Auth_IstioCertificateRequest()
         request.csr = csrPEM
         request.validityDuration = validity.components.seconds
-        request.metadata.fields = [
-            "ImpersonatedIdentity": Google_Protobuf_Value(stringValue: identity.description)
-        ]
+        if settings.impersonates {
+            request.metadata.fields = [
+                "ImpersonatedIdentity": Google_Protobuf_Value(stringValue: identity.description)
+            ]
+        }
         var options = CallOptions.defaults
         options.timeout = settings.deadline
         options.maxResponseMessageBytes = IssuedChain.maximumAnswerSize + 4096

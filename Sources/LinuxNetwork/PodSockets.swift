@@ -8,6 +8,8 @@ public enum PodSockets {
     public struct Options: Hashable, Sendable {
         /// On listeners too: what they accept inherits it. `nil` sets none.
         public var mark: UInt32? = Mark.ztunnel
+        /// Whether they may speak from others' addresses, and accept what is meant for others.
+        public var isTransparent = true
         /// AF_INET6 sockets that take IPv4 as well.
         public var dualStack: Bool
         /// Lets the next ztunnel bind the ports of one that drains.
@@ -33,13 +35,20 @@ public enum PodSockets {
         let socket = try Sockets.tcp(dualStack: options.dualStack)
         try Sockets.setReuseAddress(socket.raw)
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
-        try Sockets.setTransparent(socket.raw, dualStack: options.dualStack)
+        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
         if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
         try Sockets.setNoDelay(socket.raw)
         try Sockets.bind(
             socket.raw, to: Endpoint(options.dualStack ? .anyV6 : .anyV4, port), dualStack: options.dualStack)
         try Sockets.listen(socket.raw, backlog: backlog)
         return socket
+    }
+
+    /// That the process may make a socket transparent.
+    /// - Throws: `EPERM` without CAP_NET_ADMIN and CAP_NET_RAW.
+    public static func proveTransparency() throws(SystemError) {
+        let probe = try Sockets.tcp(dualStack: false)
+        try Sockets.setTransparent(probe.raw, dualStack: false)
     }
 
     /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
@@ -74,7 +83,7 @@ public enum PodSockets {
     public static func outgoing(_ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.tcp(dualStack: options.dualStack)
         if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
-        try Sockets.setTransparent(socket.raw, dualStack: options.dualStack)
+        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
         try Sockets.setBindAddressNoPort(socket.raw)
         try Sockets.setNoDelay(socket.raw)
         if let keepAlive = options.keepAlive {

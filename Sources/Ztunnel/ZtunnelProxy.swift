@@ -19,9 +19,12 @@ public final class ZtunnelProxy: Sendable {
     private let policyLog: PolicyLog
     private let connectionMetrics: ConnectionMetrics
     private let sweeping = Mutex<Task<Void, Never>?>(nil)
+    private let stopping = Mutex<Task<Void, Never>?>(nil)
     private let logger: Logger
     private let workers: WorkerPool
-    private let zds: ZDSClient
+    /// `nil` where no pods but the own are served.
+    private let zds: ZDSClient?
+    private let ownSockets = Mutex<PodSocketMaker?>(nil)
     private let zdsThread = Mutex<pthread_t?>(nil)
     private let observation: Mutex<MeshStore.Observation?>
     private let revocation: RevocationMonitor?
@@ -62,24 +65,34 @@ public final class ZtunnelProxy: Sendable {
             onKeeper: { keeperReady.set($0) })
         revocation?.whenRevoked { [workers] in workers.revoked($0) }
         revocationTask = revocation.map { monitor in Task { await monitor.run() } }
-        zds = try ZDSClient(
-            path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers,
-            socketMaker: configuration.makesOwnSockets ? try PodSocketMaker(configuration, logger: logger) : nil,
-            logger: logger, onBreach: onProtocolBreach)
+        zds =
+            configuration.isDedicated
+            ? nil
+            : try ZDSClient(
+                path: configuration.zdsSocket, successor: configuration.isSuccessor, pods: workers,
+                socketMaker: configuration.makesOwnSockets ? try PodSocketMaker(configuration, logger: logger) : nil,
+                logger: logger, onBreach: onProtocolBreach)
         observation = Mutex(nil)
         try WorkerMetrics.register(in: metrics) { [workers] in workers.takeLongestRound() }
-        let local = LocalIdentities(node: configuration.nodeName, contexts: contexts)
+        let local = zds.map { _ in LocalIdentities(node: configuration.nodeName, contexts: contexts) }
         let observed = store.onChange { [workers] event in
-            local.update(event)
+            local?.update(event)
             workers.meshChanged(event.change)
         }
         observation.withLock { $0 = observed }
     }
 
-    /// Begins to take pods over from the keeper.
+    /// Begins to take pods over from the keeper, and to serve the own pod where that is known.
     public func start() throws {
-        let thread = try zds.start()
-        zdsThread.withLock { $0 = thread }
+        if let workload = configuration.dedicatedWorkload {
+            try workers.serve(own(workload, capturing: true))
+            workers.controlReady(true)
+        }
+        if let workload = configuration.selfProxied { serveSelf(workload) }
+        if let zds {
+            let thread = try zds.start()
+            zdsThread.withLock { $0 = thread }
+        }
         sweeping.withLock {
             $0 = Task { [connectionMetrics, store, workers] in
                 // The sleep throws when the proxy stops.
@@ -88,6 +101,21 @@ public final class ZtunnelProxy: Sendable {
                     workers.trim()
                 }
             }
+        }
+    }
+
+    private func own(_ workload: OwnWorkload, capturing: Bool) throws -> HandedPod {
+        let maker = try PodSocketMaker(own: configuration, logger: logger)
+        ownSockets.withLock { $0 = maker }
+        return try maker.makeOwn(workload, in: configuration.ownNetwork, capturing: capturing)
+    }
+
+    /// The node's pods do not wait for it: without it metrics cannot be read through a tunnel.
+    private func serveSelf(_ workload: OwnWorkload) {
+        do { try workers.serveOwn(own(workload, capturing: false)) } catch {
+            logger.error(
+                "ztunnel's own pod is not served on port 15008; unset POD_NAME if that is not wanted",
+                metadata: ["error": "\(error)"])
         }
     }
 
@@ -101,12 +129,22 @@ public final class ZtunnelProxy: Sendable {
     /// and moves no bytes is not ready.
     public func stuckWorkers() async -> [String] { await workers.stuck(after: .seconds(1)) }
 
-    /// Stops accepting, lets open connections run on for the drain limit, and ends the workers and the log.
+    /// Stops accepting, lets open connections run on for the drain limit, and ends the workers and the log. Whoever asks
+    /// again waits with the first.
     public func stop() async {
+        let stopping = stopping.withLock { stopping in
+            let task = stopping ?? Task { await end() }
+            stopping = task
+            return task
+        }
+        await stopping.value
+    }
+
+    private func end() async {
         revocationTask?.cancel()
         sweeping.withLock { $0 }?.cancel()
-        zds.stop()
-        if let thread = zdsThread.withLock({ $0 }) { pthread_join(thread, nil) }
+        zds?.stop()
+        if let thread = zdsThread.withLock({ $0.take() }) { pthread_join(thread, nil) }
         observation.withLock { $0 = nil }
         await workers.drain(limit: configuration.drainLimit)
         accessLog.close(milliseconds: 1000)
@@ -115,8 +153,8 @@ public final class ZtunnelProxy: Sendable {
     /// The config dump's parts that the proxy knows, as JSON.
     public func configDump(certificates: [CertificateManager.Status], version: String) async throws -> [UInt8] {
         try ConfigDump(
-            store.snapshot(), certificates: certificates, pods: await workers.connections(), pending: zds.pendingPods,
-            configuration: configuration, version: version
+            store.snapshot(), certificates: certificates, pods: await workers.connections(),
+            pending: zds?.pendingPods ?? [:], configuration: configuration, version: version
         ).json()
     }
 }

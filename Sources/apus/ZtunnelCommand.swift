@@ -46,6 +46,9 @@ struct ZtunnelCommand: AsyncParsableCommand {
         settings.accessLogFile = accessLog
         settings.isSuccessor = successor
         settings.makesOwnSockets = ownSockets
+        if ownSockets, settings.isDedicated {
+            throw ValidationError("--own-sockets is for the pods of a node; PROXY_MODE=dedicated needs it not")
+        }
         let format: LogFormat = settings.jsonLogs ? .json : .text
         let logs = try LogOutput.bootstrap(format: format, level: .info, sink: .standardOutput)
         logs.setInitialFilter(settings.logFilter)

@@ -49,6 +49,9 @@ import Testing
             bytes.replaceSubrange(12..<29, with: [3, 0x77, 0x77, 0x77, 0xc0, target])
             #expect(throws: DNSError.self) { try DNSMessage(parsing: bytes) }
         }
+        // Into the header, whose first bytes here read as a name.
+        let header: [UInt8] = [2, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0, 1, 0, 1]
+        #expect(throws: DNSError.self) { try DNSMessage(parsing: header) }
         // Two that point to each other.
         let loop: [UInt8] = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 14, 0xc0, 12, 0, 1, 0, 1]
         #expect(throws: DNSError.self) { try DNSMessage(parsing: loop) }

@@ -69,10 +69,11 @@ struct ConfigurationTests {
     @Test(
         "what there is not is refused with the reason",
         arguments: [
-            ("PROXY_MODE", "dedicated", "not served"), ("ENABLE_PROXY", "false", "data path"),
+            ("PROXY_MODE", "dedicated", "needs PROXY_WORKLOAD_INFO"), ("PROXY_MODE", "both", "shared or dedicated"),
+            ("PROXY_WORKLOAD_INFO", "a/b", "namespace/name/serviceaccount"),
+            ("ENABLE_PROXY", "false", "data path"),
             ("FAKE_CA", "true", "prove nothing"), ("UNSTABLE_ENABLE_SOCKS5", "true", "SOCKS5"),
             ("TLS12_ENABLED", "true", "TLS 1.3"), ("COMPLIANCE_POLICY", "fips-140-2", "pqc"),
-            ("PROXY_WORKLOAD_INFO", "a/b/c", "dedicated"),
         ])
     func notThere(name: String, value: String, reason: String) {
         let error = #expect(throws: ConfigurationError.self) {
@@ -92,9 +93,28 @@ struct ConfigurationTests {
             "XDS_ON_DEMAND": "true", "ISTIO_META_DNS_CAPTURE": "false",
         ])
         #expect(onDemand.xdsOnDemand && !onDemand.dnsProxyEnabled)
+        let stray = #expect(throws: ConfigurationError.self) {
+            _ = try ZtunnelConfiguration(environment: ["PROXY_WORKLOAD_INFO": "a/b/c"])
+        }
+        #expect(stray?.variable == "PROXY_WORKLOAD_INFO")
         #expect(throws: ConfigurationError.self) { _ = try ZtunnelConfiguration(environment: ["XDS_ADDRESS": ""]) }
         let local = try ZtunnelConfiguration(environment: ["XDS_ADDRESS": "", "LOCAL_XDS": "{}"])
         #expect(!local.hasDiscovery)
+    }
+
+    @Test("dedicated to one workload, ztunnel asks for certificates in nobody else's name")
+    func dedicated() throws {
+        let own = ["POD_NAMESPACE": "shop", "POD_NAME": "web-0", "SERVICE_ACCOUNT": "web"]
+        let dedicated = try ZtunnelConfiguration(
+            environment: own.merging(["PROXY_MODE": "dedicated", "PROXY_WORKLOAD_INFO": "shop/web-0/web"]) { $1 })
+        #expect(dedicated.dedicatedWorkload == OwnWorkload("shop/web-0/web"))
+        #expect(dedicated.selfProxied == nil && dedicated.packetMark == nil)
+        #expect(!dedicated.certificateService.impersonates)
+
+        let shared = try ZtunnelConfiguration(environment: own)
+        #expect(shared.dedicatedWorkload == nil && shared.selfProxied == OwnWorkload("shop/web-0/web"))
+        #expect(shared.certificateService.impersonates)
+        #expect(try ZtunnelConfiguration(environment: ["POD_NAME": "web-0"]).selfProxied == nil)
     }
 
     @Test("a header is checked and its value never told")

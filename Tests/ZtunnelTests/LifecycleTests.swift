@@ -229,6 +229,10 @@ struct LifecycleTests {
                 if isTaken { close(try Talk.accept(listener).fd) }
             }
             #expect(!isTaken, "it still takes connections")
+            // The last of those may have been taken and then cut; this one comes when nobody takes any.
+            close(waiting)
+            waiting = try client.connect(to: target).release()
+            try Talk.send(waiting, "ping")
             try tunnelled.exchange()
             try plain.exchange()
             await ending.value

@@ -115,13 +115,6 @@ struct AttemptsTests {
             #expect(failure.flag.rawValue == flag, "\(code)")
             #expect(failure.kind == kind, "\(code)")
         }
-        // Bytes that may have been delivered are never sent to somebody else.
-        for (code, kind) in [
-            (HBONEError.Code.connectionLost, TunnelFailure.Kind.final), (.replyTimedOut, .final), (.tls, .final),
-            (.goingAway, .tunnelLost), (.refusedByPeer, .tunnelLost), (.connectFailed, .endpoint),
-        ] {
-            #expect(TunnelFailure(HBONEError(code, "x"), mayBeDelivered: true).kind == kind, "\(code)")
-        }
         let statuses: [(Int, String, TunnelFailure.Kind)] = [
             (401, "DENY", .final), (503, "UNREACHABLE", .endpoint), (429, "LIMIT", .busy), (400, "CONNECT", .final),
         ]

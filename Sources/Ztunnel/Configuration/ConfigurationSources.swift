@@ -98,6 +98,13 @@ extension ZtunnelConfiguration {
 
     /// Settings that exclude each other.
     private func check() throws(ConfigurationError) {
+        guard isDedicated == (workloadInfo != nil) else {
+            throw ConfigurationError(
+                variable: isDedicated ? "PROXY_MODE" : "PROXY_WORKLOAD_INFO",
+                isDedicated
+                    ? "PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=namespace/name/serviceaccount"
+                    : "PROXY_WORKLOAD_INFO belongs to PROXY_MODE=dedicated, which is not set")
+        }
         if xdsOnDemand, dnsProxyEnabled {
             throw ConfigurationError(
                 "XDS_ON_DEMAND=true cannot go with the DNS proxy, which has to know every service; "

@@ -36,6 +36,7 @@ extension ZtunnelConfiguration {
         var settings = CertificateServiceSettings(
             address: caAddress, roots: ServerRoots(caRoots), token: ClientToken(token), serverName: caServerName,
             clusterID: clusterID)
+        settings.impersonates = !isDedicated
         settings.headers = caHeaders.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
         return settings
     }

@@ -106,14 +106,6 @@ extension ZtunnelConfiguration {
         Variable(name, default: standard, meaning, expected: "") { _, _ in true }
     }
 
-    /// Only one value is served.
-    static func only(_ name: String, _ value: String, _ meaning: String, others: String) -> Variable {
-        Variable(
-            name: name, standing: .refused, defaultText: value, meaning: "`\(value)`: \(meaning); \(others)",
-            expected: "\(value), since \(others)"
-        ) { $1 == value }
-    }
-
     /// Known, and not there; the one value that asks for nothing is accepted.
     static func refused(_ name: String, unless value: String?, _ reason: String) -> Variable {
         Variable(

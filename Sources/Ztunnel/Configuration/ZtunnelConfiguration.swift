@@ -13,8 +13,9 @@ public struct ZtunnelConfiguration: Sendable {
     public var makesOwnSockets = false
     /// `INPOD_PORT_REUSE`: SO_REUSEPORT on listeners that ztunnel makes itself.
     public var reusesPorts = true
-    /// `PACKET_MARK`: SO_MARK of sockets that ztunnel makes itself.
-    public var packetMark: UInt32 = 0x539
+    /// `PACKET_MARK`: SO_MARK of sockets that ztunnel makes itself; when not set 0x539 in pods, and none where ztunnel is
+    /// dedicated to a workload.
+    public var packetMark: UInt32?
     /// `ENABLE_ORIG_SRC`: whether the application sees the client's own address; `nil` where that is possible.
     public var keepsOriginalSource: Bool?
     /// `IPV6_ENABLED`: listeners on both families, AAAA answers.
@@ -33,6 +34,15 @@ public struct ZtunnelConfiguration: Sendable {
         /// When a silent peer counts as gone: idle time and all probes.
         public var userTimeout: Duration { idle + interval * retries }
     }
+
+    // MARK: Whom we serve
+
+    /// `PROXY_MODE=dedicated`: the workload of ``workloadInfo`` instead of the node's pods.
+    public var isDedicated = false
+    /// `PROXY_WORKLOAD_INFO`.
+    public var workloadInfo: OwnWorkload?
+    /// Where ztunnel's own sockets are made; the namespace of the process when not set, as it is outside of tests.
+    var ownNetwork: PodNetwork?
 
     // MARK: Who we are
 

@@ -24,11 +24,26 @@ extension ZtunnelConfiguration {
         + telemetryVariables + refusedVariables
 
     private static let socketVariables: [Variable] = [
-        only("PROXY_MODE", "shared", "one ztunnel for the node's pods", others: "a pod of its own is not served"),
+        Variable(
+            "PROXY_MODE", default: "shared",
+            "`shared`: the node's pods; `dedicated`: the workload whose network namespace ztunnel runs in",
+            expected: "shared or dedicated"
+        ) { configuration, value in
+            guard ["shared", "dedicated"].contains(value) else { return false }
+            configuration.isDedicated = value == "dedicated"
+            return true
+        },
+        Variable(
+            "PROXY_WORKLOAD_INFO", default: "-", "the workload of `PROXY_MODE=dedicated`: namespace/name/serviceaccount",
+            expected: "namespace/name/serviceaccount"
+        ) { configuration, value in
+            configuration.workloadInfo = OwnWorkload(value)
+            return configuration.workloadInfo != nil
+        },
         text("INPOD_UDS", \.zdsSocket, "the keeper's socket"),
         flag("INPOD_PORT_REUSE", \.reusesPorts, "SO_REUSEPORT on listeners that ztunnel makes itself"),
         Variable(
-            "PACKET_MARK", default: "1337", "SO_MARK of sockets that ztunnel makes itself",
+            "PACKET_MARK", default: "1337, where dedicated none", "SO_MARK of sockets that ztunnel makes itself",
             expected: "a number from 1 to 4294967295"
         ) { configuration, value in
             guard let mark = UInt32(value), mark > 0 else { return false }
@@ -61,7 +76,7 @@ extension ZtunnelConfiguration {
         text("NETWORK", \.network, "network this node is in"),
         text("CLUSTER_ID", \.clusterID, "sent to the control plane as `clusterid`; `ISTIO_META_CLUSTER_ID` wins"),
         text("CLUSTER_DOMAIN", \.clusterDomain, "DNS domain of the cluster"),
-        text("POD_NAME", \.podName, "ztunnel's own pod"),
+        text("POD_NAME", \.podName, "ztunnel's own pod; known with the next two, it is served on port 15008 as well"),
         text("POD_NAMESPACE", \.podNamespace, "ztunnel's own namespace"),
         text("SERVICE_ACCOUNT", \.serviceAccount, "ztunnel's own service account"),
         text("INSTANCE_IP", \.instanceAddress, "ztunnel's own address, for its name towards the control plane"),
@@ -220,6 +235,5 @@ extension ZtunnelConfiguration {
         refused("FAKE_CA", unless: "false", "certificates that prove nothing are not made"),
         refused("UNSTABLE_ENABLE_SOCKS5", unless: "false", "connections are captured, there is no SOCKS5 port"),
         refused("TLS12_ENABLED", unless: "false", "TLS 1.3 is spoken alone"),
-        refused("PROXY_WORKLOAD_INFO", unless: nil, "it belongs to PROXY_MODE=dedicated"),
     ]
 }

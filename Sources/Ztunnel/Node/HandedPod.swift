@@ -14,9 +14,11 @@ public final class HandedPod: Sendable {
     /// Which network namespace the sockets are in; not known of sockets that were handed over.
     let network: NamespaceID?
 
-    let outbound: FileDescriptor
-    let inboundPlaintext: FileDescriptor
+    /// Where what is captured comes in; nothing is captured from ztunnel's own pod.
+    let captured: CapturedListeners?
     let hbone: FileDescriptor
+    /// Whether the sockets of the stock may speak from a client's address.
+    let mayKeepClientAddress: Bool
     let stock: SeqpacketSocket
     /// Only where the pod's DNS is captured.
     let dns: DNSSockets?
@@ -60,29 +62,39 @@ public final class HandedPod: Sendable {
         guard let outbound, let inboundPlaintext, let hbone, let stock else {
             throw HandedPodError("pod \(info.namespace)/\(info.name): a listener or the stock is missing")
         }
-        self.outbound = outbound
-        self.inboundPlaintext = inboundPlaintext
+        captured = CapturedListeners(outbound: outbound, inboundPlaintext: inboundPlaintext)
         self.hbone = hbone
+        mayKeepClientAddress = true
         self.stock = SeqpacketSocket(owning: stock)
         self.dns = dns.isComplete ? dns : nil
     }
 
     /// Of sockets made here.
     init(
-        uid: String, info: ZDSWorkloadInfo, network: NamespaceID, outbound: consuming FileDescriptor,
-        inboundPlaintext: consuming FileDescriptor, hbone: consuming FileDescriptor, stock: consuming SeqpacketSocket,
-        dns: DNSSockets?
+        uid: String, info: ZDSWorkloadInfo, network: NamespaceID, captured: CapturedListeners?,
+        hbone: consuming FileDescriptor, stock: consuming SeqpacketSocket, dns: DNSSockets?, mayKeepClientAddress: Bool
     ) {
         self.uid = uid
         name = info.name
         namespace = info.namespace
         serviceAccount = info.serviceAccount
         self.network = network
-        self.outbound = outbound
-        self.inboundPlaintext = inboundPlaintext
+        self.captured = captured
         self.hbone = hbone
+        self.mayKeepClientAddress = mayKeepClientAddress
         self.stock = stock
         self.dns = dns
+    }
+}
+
+/// The listeners that redirection leads to.
+final class CapturedListeners: Sendable {
+    let outbound: FileDescriptor
+    let inboundPlaintext: FileDescriptor
+
+    init(outbound: consuming FileDescriptor, inboundPlaintext: consuming FileDescriptor) {
+        self.outbound = outbound
+        self.inboundPlaintext = inboundPlaintext
     }
 }
 

@@ -8,6 +8,8 @@ import Logging
 /// alone, as Istio's node agent does. Needs CAP_SYS_ADMIN to enter a namespace, CAP_NET_ADMIN or CAP_NET_RAW for marks
 /// and transparency.
 ///
+/// In ztunnel's own namespace it takes no capability.
+///
 /// What comes out is what the keeper hands over: listeners, and a stock that a thread of its own keeps filled.
 final class PodSocketMaker: Sendable {
     private let options: PodSockets.Options
@@ -19,21 +21,38 @@ final class PodSocketMaker: Sendable {
     /// Starts the thread, after it has been proven that the process may do all that is needed.
     /// - Throws: ``HandedPodError``, naming the capability that is missing.
     init(_ configuration: ZtunnelConfiguration, logger: Logger) throws {
-        var options = PodSockets.Options(dualStack: configuration.ipv6Enabled)
-        options.mark = configuration.packetMark
-        options.reusesPorts = configuration.reusesPorts
-        options.keepAlive = configuration.keepalive.map {
-            var keepAlive = PodSockets.KeepAlive()
-            keepAlive.idle = CInt(clamping: $0.idle.components.seconds)
-            keepAlive.interval = CInt(clamping: $0.interval.components.seconds)
-            keepAlive.count = CInt(clamping: $0.retries)
-            return keepAlive
-        }
+        var options = PodSockets.Options(configuration)
+        let mark = configuration.packetMark ?? Mark.ztunnel
+        options.mark = mark
         self.options = options
         self.logger = logger
         hasDNS = configuration.dnsProxyEnabled
-        home = try Self.proveCapabilities(mark: configuration.packetMark)
+        home = try Self.proveCapabilities(mark: mark)
         stocks = try EventLoopThread(name: "pod-sockets") { OwnStocks($0, logger: logger) }
+    }
+
+    /// For sockets of ztunnel's own namespace, see ``makeOwn(_:capturing:)``. Without CAP_NET_ADMIN or CAP_NET_RAW
+    /// applications see ztunnel's address instead of the client's.
+    /// - Throws: ``HandedPodError`` when that is not what `ENABLE_ORIG_SRC` asks for.
+    init(own configuration: ZtunnelConfiguration, logger: Logger) throws {
+        var options = PodSockets.Options(configuration)
+        options.mark = configuration.isDedicated ? configuration.packetMark : nil
+        do throws(SystemError) {
+            options.isTransparent = configuration.isDedicated && configuration.keepsOriginalSource != false
+            if options.isTransparent { try PodSockets.proveTransparency() }
+        } catch {
+            guard configuration.keepsOriginalSource == nil else {
+                throw HandedPodError(
+                    "ENABLE_ORIG_SRC=true: cannot make a socket transparent: \(error); the process needs CAP_NET_ADMIN "
+                        + "or CAP_NET_RAW")
+            }
+            options.isTransparent = false
+        }
+        self.options = options
+        self.logger = logger
+        hasDNS = configuration.isDedicated && configuration.dnsProxyEnabled
+        home = try NetworkNamespace.current().id
+        stocks = try EventLoopThread(name: "own-sockets") { OwnStocks($0, logger: logger) }
     }
 
     deinit { stocks.stop() }
@@ -48,10 +67,8 @@ final class PodSocketMaker: Sendable {
         }
         let home = try NetworkNamespace.current()
         try prove("enter a network namespace", "CAP_SYS_ADMIN") { () throws(SystemError) in try home.reenter() }
+        try prove("make a socket transparent", "CAP_NET_ADMIN or CAP_NET_RAW", PodSockets.proveTransparency)
         let probe = try Sockets.tcp(dualStack: false)
-        try prove("make a socket transparent", "CAP_NET_ADMIN or CAP_NET_RAW") { () throws(SystemError) in
-            try Sockets.setTransparent(probe.raw, dualStack: false)
-        }
         try prove("mark a socket", "CAP_NET_ADMIN") { () throws(SystemError) in
             try Sockets.setMark(probe.raw, mark)
         }
@@ -68,19 +85,33 @@ final class PodSocketMaker: Sendable {
         return network
     }
 
+    /// The sockets of ztunnel's own pod or of the workload that it is dedicated to, listening.
+    /// - Parameter capturing: Whether what is captured is served too, and DNS; else port 15008 alone.
+    func makeOwn(_ workload: OwnWorkload, in network: PodNetwork?, capturing: Bool) throws -> HandedPod {
+        let info = ZDSWorkloadInfo(
+            name: workload.name, namespace: workload.namespace, serviceAccount: workload.serviceAccount)
+        return try make(
+            uid: "own", info: info, in: try network ?? PodNetwork(try NetworkNamespace.current()), capturing: capturing)
+    }
+
     /// The pod's sockets, listening. Called off the workers: it enters the namespace with the calling thread.
-    func make(uid: String, info: ZDSWorkloadInfo, in network: PodNetwork) throws -> HandedPod {
+    func make(
+        uid: String, info: ZDSWorkloadInfo, in network: PodNetwork, capturing: Bool = true
+    ) throws -> HandedPod {
         var options = options
         if options.dualStack { options.dualStack = try network.value.run { Sockets.kernelHasIPv6 } }
         let made = options
         let hbone = try listener(ZtunnelPort.hbone, made, network)
-        let plaintext = try listener(ZtunnelPort.inboundPlaintext, made, network)
-        let outbound = try listener(ZtunnelPort.outbound, made, network)
+        let captured =
+            capturing
+            ? CapturedListeners(
+                outbound: try listener(ZtunnelPort.outbound, made, network),
+                inboundPlaintext: try listener(ZtunnelPort.inboundPlaintext, made, network)) : nil
         let dns = hasDNS ? try dnsSockets(uid: uid, made, network) : nil
         let far = try stock(of: .stream, uid: uid, made, network)
         return HandedPod(
-            uid: uid, info: info, network: network.id, outbound: outbound, inboundPlaintext: plaintext, hbone: hbone,
-            stock: far, dns: dns)
+            uid: uid, info: info, network: network.id, captured: captured, hbone: hbone, stock: far, dns: dns,
+            mayKeepClientAddress: options.isTransparent)
     }
 
     /// The far end of a stock that is kept filled from now on.
@@ -152,6 +183,21 @@ final class PodSocketMaker: Sendable {
             throw HandedPodError(
                 "port \(port) of the pod is in use: by the application, or by another ztunnel without "
                     + "INPOD_PORT_REUSE")
+        }
+    }
+}
+
+extension PodSockets.Options {
+    /// What is configured for sockets of every kind.
+    init(_ configuration: ZtunnelConfiguration) {
+        self.init(dualStack: configuration.ipv6Enabled)
+        reusesPorts = configuration.reusesPorts
+        keepAlive = configuration.keepalive.map {
+            var keepAlive = PodSockets.KeepAlive()
+            keepAlive.idle = CInt(clamping: $0.idle.components.seconds)
+            keepAlive.interval = CInt(clamping: $0.interval.components.seconds)
+            keepAlive.count = CInt(clamping: $0.retries)
+            return keepAlive
         }
     }
 }

@@ -36,6 +36,25 @@ final class WorkerPool: ServedPods {
     // MARK: Pods
 
     func serve(_ pod: HandedPod) throws {
+        do {
+            try hand(pod)
+        } catch {
+            gauges.set(
+                served: served.withLock {
+                    $0[pod.uid] = nil
+                    return $0.count
+                })
+            throw error
+        }
+        let (isNew, count) = served.withLock { ($0.updateValue(pod.network, forKey: pod.uid) == nil, $0.count) }
+        if isNew { gauges.started() }
+        gauges.set(served: count)
+    }
+
+    /// Serves ztunnel's own pod, which nobody else knows of and which counts as none.
+    func serveOwn(_ pod: HandedPod) throws { try hand(pod) }
+
+    private func hand(_ pod: HandedPod) throws {
         // Each worker answers before the keeper is told yes: from then on connections are accepted by all.
         let answers = Answers(threads.count)
         for (index, thread) in threads.enumerated() {
@@ -51,16 +70,8 @@ final class WorkerPool: ServedPods {
         }
         if let error = answers.wait() {
             for thread in threads { thread.submit { $0.stop(uid: pod.uid) } }
-            gauges.set(
-                served: served.withLock {
-                    $0[pod.uid] = nil
-                    return $0.count
-                })
             throw error
         }
-        let (isNew, count) = served.withLock { ($0.updateValue(pod.network, forKey: pod.uid) == nil, $0.count) }
-        if isNew { gauges.started() }
-        gauges.set(served: count)
     }
 
     func update(uid: String, _ settings: PodSettings) {

@@ -135,8 +135,7 @@ extension OutboundConnection: TunnelRequestDelegate {
 
     func ask() {
         guard let question else { return }
-        // No early bytes: a request whose tunnel breaks is asked again, and bytes may be sent once only (ADR 15).
-        let waiting = TunnelRequest(question.request, early: -1, delegate: self)
+        let waiting = TunnelRequest(question.request, delegate: self)
         stage = .requesting(waiting)
         proxy.tunnels.open(waiting, through: question.key)
     }
@@ -192,7 +191,6 @@ extension OutboundConnection: TunnelRequestDelegate {
         if report == nil, case .doubleHBONE(let double) = route { openReport(atGateway: double) }
         let told = ConnectionReport.Failure(text: failure.text, flag: failure.flag)
         if failure.kind == .endpoint { hold(against: endpoint) }
-        guard !proxy.isDraining else { return end(told) }
         switch attempts.next(after: failure.kind, of: endpoint, at: proxy.loop.now) {
         case .giveUp: end(told)
         case .sameEndpoint:

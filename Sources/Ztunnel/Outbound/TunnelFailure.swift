@@ -24,9 +24,7 @@ extension TunnelFailure {
     static let revoked = TunnelFailure(
         text: AbortReason.certificateRevoked.text, flag: AbortReason.certificateRevoked.flag)
 
-    /// - Parameter mayBeDelivered: The application's first bytes went along with the request. A peer that did not say that
-    ///   it has not looked at them may have handed them on, and then nobody else may get them a second time.
-    init(_ error: HBONEError, mayBeDelivered: Bool = false) {
+    init(_ error: HBONEError) {
         let (flag, kind): (TelemetryLabels.ResponseFlag, Kind) =
             switch error.code {
             case .tls where error.tlsError?.isRevocation == true: (.certificateRevoked, .endpoint)
@@ -39,8 +37,7 @@ extension TunnelFailure {
             case .tooManyRequests: (.connectFailure, .final)
             default: (.none, .final)
             }
-        let isUntouched = [.goingAway, .refusedByPeer, .connectFailed, .connectTimedOut].contains(error.code)
-        self.init(text: "\(error)", flag: flag, kind: mayBeDelivered && !isUntouched ? .final : kind)
+        self.init(text: "\(error)", flag: flag, kind: kind)
     }
 
     /// As it is told of a connection that had come about: what broke it then is no failure to connect. A revoked peer is

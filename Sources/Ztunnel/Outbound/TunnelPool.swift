@@ -84,7 +84,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
     private var waiting: [TunnelRequest] = []
     private var streams = 0
     /// Requests that went out before the peer said how many it takes at once.
-    private var early: [TunnelRequest] = []
+    private var hasty: [TunnelRequest] = []
     private var knowsLimit = false
     private var context: TLSContext?
     /// What the worker's index finds it by.
@@ -122,11 +122,11 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
         guard !request.isOver else { return }
         do {
             let stream = try connection.open(
-                request.request, early: request.early, deadline: proxy.configuration.responseTimeout, delegate: request)
+                request.request, deadline: proxy.configuration.responseTimeout, delegate: request)
             request.tunnel = self
             streams += 1
             cancelTimer()
-            if !knowsLimit { early.append(request) }
+            if !knowsLimit { hasty.append(request) }
             request.opened(stream)
         } catch {
             request.fail(TunnelFailure(error))
@@ -223,8 +223,8 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
         guard !knowsLimit, connection.knowsPeerSettings else { return }
         knowsLimit = true
         pool?.learned(connection.streamLimit, of: key)
-        let requests = early
-        early = []
+        let requests = hasty
+        hasty = []
         for request in requests where request.withdraw() {
             streams -= 1
             if let pool {
@@ -262,7 +262,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
         cancelTimer()
         proxy.worker.chains.remove(self, chain)
         state = .over
-        early = []
+        hasty = []
         pool?.remove(self)
     }
 

@@ -14,18 +14,14 @@ protocol TunnelRequestDelegate: AnyObject {
 /// One CONNECT on its way through the pool to a stream.
 final class TunnelRequest: HBONEStreamDelegate {
     let request: ConnectRequest
-    /// The application's socket, whose first bytes go along with the request.
-    let early: CInt
     private weak var delegate: (any TunnelRequestDelegate)?
     /// The pool's tunnel that counts the stream.
     weak var tunnel: Tunnel?
     private weak var stream: HBONEStream?
     private(set) var isOver = false
 
-    /// - Parameter early: The asker's, and open until it hears of an answer or the end.
-    init(_ request: ConnectRequest, early: CInt, delegate: any TunnelRequestDelegate) {
+    init(_ request: ConnectRequest, delegate: any TunnelRequestDelegate) {
         self.request = request
-        self.early = early
         self.delegate = delegate
     }
 
@@ -59,7 +55,7 @@ final class TunnelRequest: HBONEStreamDelegate {
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
         let isRevoked = tunnel?.isRevoked ?? false
         tunnel?.streamEnded()
-        self.end(isRevoked ? .revoked : end.error.map { TunnelFailure($0, mayBeDelivered: stream.hasSentEarly) })
+        self.end(isRevoked ? .revoked : end.error.map { TunnelFailure($0) })
     }
 
     private func end(_ failure: TunnelFailure?) {

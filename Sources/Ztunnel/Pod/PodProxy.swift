@@ -96,14 +96,16 @@ final class PodProxy {
         stock = SocketStock(loop: worker.loop, pod: pod, waits: worker.services.metrics.stockWaits)
         limiter = worker.services.limiters.of(pod.uid)
         do throws(SystemError) {
-            acceptors.append(
-                try AcceptLoop(loop: loop, listener: pod.outbound.raw) { [unowned self] in
-                    adopt(OutboundConnection(self, $0)).start()
-                })
-            acceptors.append(
-                try AcceptLoop(loop: loop, listener: pod.inboundPlaintext.raw) { [unowned self] in
-                    adopt(InboundPlaintextConnection(self, $0)).start()
-                })
+            if let captured = pod.captured {
+                acceptors.append(
+                    try AcceptLoop(loop: loop, listener: captured.outbound.raw) { [unowned self] in
+                        adopt(OutboundConnection(self, $0)).start()
+                    })
+                acceptors.append(
+                    try AcceptLoop(loop: loop, listener: captured.inboundPlaintext.raw) { [unowned self] in
+                        adopt(InboundPlaintextConnection(self, $0)).start()
+                    })
+            }
             acceptors.append(
                 try AcceptLoop(loop: loop, listener: pod.hbone.raw) { [unowned self] in
                     adopt(InboundTunnel(self, $0)).start()
@@ -206,7 +208,8 @@ final class PodProxy {
     /// The address to connect to the application from: the client's, unless that is not wanted. A connection to oneself
     /// keeps its natural source: two sockets of one address pair cannot tell each other.
     func spoofed(_ client: IPAddress, to application: IPAddress) -> IPAddress? {
-        configuration.keepsOriginalSource == false || client == application ? nil : client
+        let keeps = pod.mayKeepClientAddress && configuration.keepsOriginalSource != false
+        return keeps && client != application ? client : nil
     }
 
     func countLimited(_ workload: Workload, _ refusal: ConnectionLimiter.Refusal) {
