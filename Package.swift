@@ -117,7 +117,7 @@ let package = Package(
             name: "Discovery",
             dependencies: [
                 "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
-                .logging,
+                .deque, .logging,
             ], swiftSettings: strict),
         .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),

@@ -91,7 +91,8 @@ extension MeshState {
         guard let (waypoint, target) = gateway(reference, query, mode: .waypoint, random: &random) else {
             throw RouteError(
                 .unknownWaypoint, "unknown waypoint: \(reference)",
-                hint: "the waypoint has no ready instance or is not known to the control plane")
+                hint: "the waypoint has no ready instance or is not known to the control plane", missing: reference.name
+            )
         }
         if waypoint.workload.network != query.source.network {
             guard let addressed else {
@@ -120,7 +121,8 @@ extension MeshState {
                 "workload \(remote.workload.uid) is in network \"\(remote.workload.network)\", which has no gateway")
         }
         guard let (gateway, target) = gateway(reference, query, mode: .standard, random: &random) else {
-            throw RouteError(.unknownNetworkGateway, "unknown network gateway: \(reference)")
+            throw RouteError(
+                .unknownNetworkGateway, "unknown network gateway: \(reference)", missing: reference.name)
         }
         let address = try pick(gateway, query, family: target, random: &random)
         return .doubleHBONE(

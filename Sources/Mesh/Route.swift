@@ -176,12 +176,17 @@ public struct RouteError: Error, Hashable, Sendable {
     public let hint: String?
     /// The name to resolve, with ``Code/needsResolution``.
     public let hostname: String?
+    /// What was not found, where a control plane may know it.
+    public let missing: MeshName?
 
-    public init(_ code: Code, _ message: String, hint: String? = nil, hostname: String? = nil) {
+    public init(
+        _ code: Code, _ message: String, hint: String? = nil, hostname: String? = nil, missing: MeshName? = nil
+    ) {
         self.code = code
         self.message = message
         self.hint = hint
         self.hostname = hostname
+        self.missing = missing
     }
 }
 

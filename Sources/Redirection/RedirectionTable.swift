@@ -56,7 +56,8 @@ enum RedirectionTable {
     /// here, and they are translated. The kernel gives no connection a port on which something listens, so only ports
     /// that are listened on may stand here.
     private static func toApp(_ plan: RedirectionPlan) -> Nftables.Rule {
-        let listening = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext] + (plan.capturesDNS ? [ZtunnelPort.dns] : [])
+        let streams = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext]
+        let listening = streams + (plan.capturesDNS ? [ZtunnelPort.dns] : [])
         return rule("mark what ztunnel opens to the app") {
             $0.outputInterface("lo")
             $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)

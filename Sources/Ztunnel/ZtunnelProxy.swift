@@ -31,10 +31,13 @@ public final class ZtunnelProxy: Sendable {
     private let revocationTask: Task<Void, Never>?
 
     /// Starts the workers; pods are served from ``start()`` on.
-    /// - Parameter onProtocolBreach: The control side broke ZDS: drain with ``stop()`` and end the process as failed.
+    /// - Parameters:
+    ///   - demand: Whom to ask for what the store does not hold, where it does not hold everything (`XDS_ON_DEMAND`).
+    ///   - onProtocolBreach: The control side broke ZDS: drain with ``stop()`` and end the process as failed.
     public init(
-        _ configuration: ZtunnelConfiguration, store: MeshStore, certificates: any WorkloadCertificateSource,
-        metrics: MetricsRegistry, accessLog: AccessLog, readiness: Readiness, logger: Logger,
+        _ configuration: ZtunnelConfiguration, store: MeshStore, demand: (any MeshDemand)? = nil,
+        certificates: any WorkloadCertificateSource, metrics: MetricsRegistry, accessLog: AccessLog,
+        readiness: Readiness, logger: Logger,
         onProtocolBreach: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
         self.configuration = configuration
@@ -58,7 +61,7 @@ public final class ZtunnelProxy: Sendable {
         let services = ZtunnelServices(
             configuration: configuration, store: store, contexts: contexts, metrics: connectionMetrics,
             dnsMetrics: try DNSMetrics(metrics), accessLog: accessLog, policyLog: policyLog, logger: logger,
-            revocation: revocation, revocationMetrics: revocationMetrics)
+            demand: demand, revocation: revocation, revocationMetrics: revocationMetrics)
         let keeperReady = KeeperReadiness(readiness)
         workers = try WorkerPool(
             count: configuration.workers, services: services, gauges: try PodGauges(metrics),

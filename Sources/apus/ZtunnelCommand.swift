@@ -86,10 +86,17 @@ struct ZtunnelCommand: AsyncParsableCommand {
             store.apply(local.updates)
             logger.info("a local mesh is loaded", metadata: ["resources": "\(local.updates.count)"])
         }
+        let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text)
+        // Without a discovery server the local mesh is all there will be, and it is there already.
+        let discovery =
+            settings.hasDiscovery
+            ? try DiscoveryClient(
+                settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) }) : nil
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let breach = Mutex<String?>(nil)
         let proxy = try ZtunnelProxy(
-            settings, store: store, certificates: certificates, metrics: metrics, accessLog: accessLog,
+            settings, store: store, demand: settings.xdsOnDemand ? discovery : nil, certificates: certificates,
+            metrics: metrics, accessLog: accessLog,
             readiness: readiness, logger: logger
         ) { text in
             breach.withLock { $0 = text }
@@ -101,12 +108,6 @@ struct ZtunnelCommand: AsyncParsableCommand {
             quit: { continuation.yield(SIGTERM) })
         proxy.follow(logs)
         try LogMetrics.register(in: metrics, accessLog: { accessLog.dropped }, log: { logs.dropped })
-        let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text)
-        // Without a discovery server the local mesh is all there will be, and it is there already.
-        let discovery =
-            settings.hasDiscovery
-            ? try DiscoveryClient(
-                settings.discovery, store: store, logger: Logger(label: "xds"), onEvent: { counts.count($0) }) : nil
         let synced = readiness.pending("state manager")
         let running = Task {
             await CredentialFiles.wait(for: settings)

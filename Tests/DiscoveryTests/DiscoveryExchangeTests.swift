@@ -1,3 +1,4 @@
+import Addressing
 import Foundation
 import IstioAPI
 import Mesh
@@ -127,6 +128,32 @@ struct DiscoveryExchangeTests {
         _ = fresh.receive(try ResourceDecoder().response(second.serializedBytes()))
         #expect(!fresh.isReady)
     }
+
+    @Test("names asked for one by one are bounded: the oldest that stands for nothing is given up first")
+    func demandIsBounded() throws {
+        var exchange = DiscoveryExchange(onDemand: true)
+        func name(_ index: Int) -> MeshName {
+            .address(NetworkAddress(address: IPAddress(v4: UInt32(index))))
+        }
+        for index in 0..<DiscoveryExchange.mostNames {
+            guard case .request = exchange.demand(name(index)) else { throw Unasked() }
+        }
+        guard case .pending = exchange.demand(name(7)) else { throw Unasked() }
+        guard case .refused = exchange.demand(name(-1 & 0xffff_ffff)) else { throw Unasked() }
+        let settled = exchange.settle(removed: [name(5).description]) { $0 == name(6) }
+        #expect(Set(settled) == [name(5), name(6)])
+        guard case .answered = exchange.demand(name(5)) else { throw Unasked() }
+        guard case .request(let request) = exchange.demand(name(1 << 20)) else { throw Unasked() }
+        #expect(request.resourceNamesUnsubscribe == [name(5).description])
+        #expect(request.resourceNamesSubscribe == [name(1 << 20).description])
+        guard case .refused = exchange.demand(name(5)) else { throw Unasked() }
+        let opening = exchange.opening(DiscoveryNode(nodeName: "n"))
+        #expect(opening[0].resourceNamesSubscribe.isEmpty)
+        #expect(opening[1].resourceNamesSubscribe.first == "*" && opening[1].resourceNamesUnsubscribe == ["*"])
+        #expect(opening[1].resourceNamesSubscribe.count == DiscoveryExchange.mostNames + 1)
+    }
+
+    private struct Unasked: Error {}
 
     @Test("the text of a refusal is bounded, however much is wrong")
     mutating func boundedRefusal() throws {

@@ -66,12 +66,13 @@ struct LoopbackTests {
     }
 
     private func client(
-        _ port: Int, onEvent: @escaping @Sendable (DiscoveryClient.Event) -> Void = { _ in }
+        _ port: Int, onDemand: Bool = false, onEvent: @escaping @Sendable (DiscoveryClient.Event) -> Void = { _ in }
     ) throws -> DiscoveryClient {
         var settings = DiscoverySettings(
             address: "https://localhost:\(port)", roots: .file(folder + "/root-cert.pem"),
             token: .file(folder + "/token"), node: DiscoveryNode(nodeName: "n1"))
         settings.maximumBackoff = .milliseconds(100)
+        settings.isOnDemand = onDemand
         var logger = Logger(label: "test.client")
         logger.logLevel = .critical
         return try DiscoveryClient(settings, store: store, logger: logger, onEvent: onEvent)
@@ -153,6 +154,61 @@ struct LoopbackTests {
             try next.discovery.publish(Array(resources.dropFirst()) + [Samples.workload("new", address: 99)])
             await eventually { new($0) != nil && first($0) == nil && second($0) != nil }
             #expect(next.discovery.counts.resourcesSent == 1)
+            await next.stop()
+        }
+    }
+
+    @Test(
+        "on demand: what runs on the node comes unasked, the rest when it is asked for, and follows changes after that")
+    func onDemand() async throws {
+        let plane = try await TestControlPlane(authority)
+        func published(_ revision: String) -> [MeshResource] {
+            [
+                Samples.workload("own", address: 1),
+                Samples.workload("far", address: 2, node: "n2", revision: revision),
+                Samples.workload("end", address: 3, node: "n2", services: ["web"]), Samples.service("web", address: 9),
+                Samples.workload("other", address: 4, node: "n2"),
+            ]
+        }
+        try plane.discovery.publish(published("1"))
+        let ended = ChangeSignal()
+        let client = try client(plane.port, onDemand: true) { if case .terminated = $0 { ended.notify() } }
+        let (own, far, end, other) = (workload("own"), workload("far"), workload("end"), workload("other"))
+        func ask(_ name: MeshName) async {
+            let (answers, answer) = AsyncStream.makeStream(of: Void.self)
+            client.ask(for: name) { answer.finish() }
+            for await _ in answers {}
+        }
+        func address(_ parts: (UInt8, UInt8, UInt8, UInt8)) -> MeshName {
+            .address(NetworkAddress(address: IPAddress(parts.0, parts.1, parts.2, parts.3)))
+        }
+        try await with(client) {
+            #expect(await client.waitUntilReady(timeout: .seconds(30)))
+            #expect(own(store.snapshot()) != nil && far(store.snapshot()) == nil && end(store.snapshot()) == nil)
+
+            await ask(address((10, 0, 0, 2)))
+            #expect(far(store.snapshot()) != nil && end(store.snapshot()) == nil)
+            // With its endpoints.
+            await ask(address((10, 96, 0, 9)))
+            #expect(store.snapshot().knows(.host(NamespacedHostname(namespace: "shop", hostname: "web"))))
+            #expect(end(store.snapshot()) != nil)
+            // Nothing is an answer as well, and a second time no question.
+            let nothing = address((192, 0, 2, 1))
+            for _ in 0..<2 { await ask(nothing) }
+            #expect(!store.snapshot().knows(nothing))
+
+            try plane.discovery.publish(published("2"))
+            await eventually { far($0)?.canonicalRevision == "2" }
+
+            let port = plane.port
+            await plane.stop()
+            #expect(await ended.wait(timeout: .seconds(30)) { !client.isConnected })
+            // Asked for while there is nobody to ask.
+            async let late: Void = ask(address((10, 0, 0, 4)))
+            let next = try await TestControlPlane(authority, port: port)
+            try next.discovery.publish(published("3"))
+            await late
+            await eventually { far($0)?.canonicalRevision == "3" && other($0) != nil }
             await next.stop()
         }
     }

@@ -54,7 +54,8 @@ struct OwnPodTests {
             #expect(try await ask() == .status(200))
             node.store.apply([
                 .policy(
-                    "shop/no", AuthorizationPolicy(
+                    "shop/no",
+                    AuthorizationPolicy(
                         name: "no", namespace: "shop", scope: .namespace, action: .deny, rules: [.init()]))
             ])
             #expect(try await ask() == .status(401))
@@ -125,7 +126,7 @@ struct OwnPodTests {
             defer { close(tunnelled.fd) }
             #expect(tunnelled.peer?.address == other.v4)
             try eventually("what went out is told of") {
-                try node.log().contains(#"direction="outbound""#) || node.metrics.exposition().contains("reporter=\"source\"")
+                node.metrics.exposition().contains("istio_tcp_connections_opened_total{reporter=\"source\"")
             }
         } catch {
             Issue.record("\(error)\n\(node.evidence)")

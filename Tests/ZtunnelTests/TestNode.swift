@@ -203,7 +203,9 @@ final class TestNode {
             authorizationPolicies: policies, waypoint: waypoint, networkGateway: networkGateway)
     }
 
-    func startProxy(_ configure: (inout ZtunnelConfiguration) -> Void = { _ in }) throws {
+    func startProxy(
+        demand: (any MeshDemand)? = nil, _ configure: (inout ZtunnelConfiguration) -> Void = { _ in }
+    ) throws {
         var configuration = ZtunnelConfiguration()
         configuration.zdsSocket = directory + "/ztunnel/ztunnel.sock"
         configuration.nodeName = "n1"
@@ -214,7 +216,8 @@ final class TestNode {
         // Each ztunnel has its own.
         if proxy != nil { metrics = MetricsRegistry() }
         let proxy = try ZtunnelProxy(
-            configuration, store: store, certificates: StaticCertificates(certificates), metrics: metrics,
+            configuration, store: store, demand: demand, certificates: StaticCertificates(certificates),
+            metrics: metrics,
             accessLog: try AccessLog(sink: .file(directory + "/access.log")), readiness: Readiness(), logger: logger)
         try proxy.start()
         self.proxy = proxy

@@ -27,20 +27,24 @@ public final class DiscoveryClient: Sendable {
         case terminated(Termination)
     }
 
-    private struct State {
-        var exchange = DiscoveryExchange()
+    struct State {
+        var exchange: DiscoveryExchange
+        /// Where requests go, while there is a stream.
+        var requests: AsyncStream<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>.Continuation?
+        /// Who waits for a name.
+        var waiters: [MeshName: [@Sendable () -> Void]] = [:]
         var isReady = false
         var isConnected = false
         var lastError: DiscoveryError?
     }
 
-    private let settings: DiscoverySettings
+    let settings: DiscoverySettings
     private let connector: DiscoveryConnector
-    private let store: MeshStore
+    let store: MeshStore
     private let decoder = ResourceDecoder()
     private let logger: Logger
     private let onEvent: @Sendable (Event) -> Void
-    private let state = Mutex(State())
+    let state: Mutex<State>
     private let becameReady = ChangeSignal()
     /// Says that a change has replaced something in the store.
     private let replaced: AsyncStream<Void>.Continuation
@@ -52,6 +56,7 @@ public final class DiscoveryClient: Sendable {
         onEvent: @escaping @Sendable (Event) -> Void = { _ in }
     ) throws(DiscoveryError) {
         self.settings = settings
+        state = Mutex(State(exchange: DiscoveryExchange(onDemand: settings.isOnDemand)))
         connector = try DiscoveryConnector(settings)
         self.store = store
         self.logger = logger
@@ -181,8 +186,15 @@ public final class DiscoveryClient: Sendable {
     ) async throws {
         // One reply a response, so as bounded as the responses.
         let (requests, send) = AsyncStream.makeStream(of: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest.self)
-        defer { send.finish() }
-        for request in state.withLock({ $0.exchange.opening(settings.node) }) { send.yield(request) }
+        // Together, so that a name is asked for with these or after them.
+        state.withLock { state in
+            for request in state.exchange.opening(settings.node) { send.yield(request) }
+            state.requests = send
+        }
+        defer {
+            state.withLock { $0.requests = nil }
+            send.finish()
+        }
         var options = CallOptions.defaults
         options.maxResponseMessageBytes = settings.maximumMessageBytes
         // A connection that does not come about is an error here, with a back-off of ours.
@@ -233,6 +245,7 @@ public final class DiscoveryClient: Sendable {
             if state.exchange.isReady { state.isReady = true }
         }
         becameReady.notify()
+        settle(response)
         return outcome.reply
     }
 }

@@ -1,3 +1,4 @@
+import DequeModule
 import Foundation
 import IstioAPI
 import Mesh
@@ -13,6 +14,15 @@ package struct DiscoveryExchange: Sendable {
 
     private var retained: [String: [String: String]] = [:]
     private var answered: Set<String> = []
+    /// Not everything of addresses is asked for, but names one by one: those asked so far, and those of them without an
+    /// answer.
+    private let isOnDemand: Bool
+    private var demanded: Set<MeshName> = []
+    private var pending: Set<MeshName> = []
+    /// Answered with nothing, the oldest first: the first to be given up when there are too many.
+    private var unknown: Deque<MeshName> = []
+    /// Below what a server takes from one client.
+    static let mostNames = 65_536
 
     /// What a response amounts to.
     package struct Outcome: Sendable {
@@ -24,7 +34,7 @@ package struct DiscoveryExchange: Sendable {
         package var unknownType = false
     }
 
-    package init() {}
+    package init(onDemand: Bool = false) { isOnDemand = onDemand }
 
     /// Every type has been answered and taken once.
     var isReady: Bool { answered.isSuperset(of: Self.types) }
@@ -36,8 +46,51 @@ package struct DiscoveryExchange: Sendable {
             request.typeURL = type
             request.node = node.wire
             request.initialResourceVersions = retained[type] ?? [:]
+            if isOnDemand, type == TypeURL.address {
+                // Everything and then not everything: no names alone would mean everything.
+                request.resourceNamesSubscribe = ["*"] + demanded.map(\.description).sorted()
+                request.resourceNamesUnsubscribe = ["*"]
+            }
             return request
         }
+    }
+
+    /// What a name that is needed amounts to.
+    enum Demand {
+        case answered
+        case pending
+        /// To be sent.
+        case request(Envoy_Service_Discovery_V3_DeltaDiscoveryRequest)
+        /// Too many names are asked for.
+        case refused
+    }
+
+    mutating func demand(_ name: MeshName) -> Demand {
+        if demanded.contains(name) { return pending.contains(name) ? .pending : .answered }
+        var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
+        request.typeURL = TypeURL.address
+        if demanded.count >= Self.mostNames {
+            guard let oldest = unknown.popFirst() else { return .refused }
+            demanded.remove(oldest)
+            request.resourceNamesUnsubscribe = [oldest.description]
+        }
+        demanded.insert(name)
+        pending.insert(name)
+        request.resourceNamesSubscribe = [name.description]
+        return .request(request)
+    }
+
+    /// The names that a response has answered, with something that is known now or with nothing.
+    mutating func settle(removed: Set<String>, isKnown: (MeshName) -> Bool) -> [MeshName] {
+        var settled: [MeshName] = []
+        for name in pending {
+            let isKnown = isKnown(name)
+            guard isKnown || removed.contains(name.description) else { continue }
+            settled.append(name)
+            if !isKnown { unknown.append(name) }
+        }
+        pending.subtract(settled)
+        return settled
     }
 
     /// Takes a response in. Wrong resources are left out, one by one; what is right counts.

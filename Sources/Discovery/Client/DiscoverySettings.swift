@@ -33,6 +33,8 @@ public struct DiscoverySettings: Sendable {
     /// First pause after a failed connection; doubled to ``maximumBackoff``, half of it by chance.
     public var minimumBackoff = Duration.milliseconds(10)
     public var maximumBackoff = Duration.seconds(15)
+    /// Workloads and services are asked for by name, instead of all of them at once.
+    public var isOnDemand = false
     /// Largest message taken from the server.
     public var maximumMessageBytes = 200 << 20
 

@@ -110,6 +110,10 @@ extension ZtunnelConfiguration {
                 "XDS_ON_DEMAND=true cannot go with the DNS proxy, which has to know every service; "
                     + "set ISTIO_META_DNS_CAPTURE=false")
         }
+        if xdsOnDemand, xdsAddress.isEmpty {
+            throw ConfigurationError(
+                variable: "XDS_ON_DEMAND", "XDS_ON_DEMAND=true needs a discovery server, and XDS_ADDRESS is empty")
+        }
         if xdsAddress.isEmpty, localXDS == nil, localXDSPath == nil {
             throw ConfigurationError(
                 "XDS_ADDRESS is empty and there is no LOCAL_XDS_PATH, so nothing would be known of the mesh")

@@ -27,6 +27,7 @@ extension ZtunnelConfiguration {
         var settings = DiscoverySettings(
             address: xdsAddress, serverName: xdsServerName, roots: roots, token: token, clusterID: clusterID, node: node
         )
+        settings.isOnDemand = xdsOnDemand
         settings.headers = xdsHeaders.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
         return settings
     }

@@ -34,7 +34,8 @@ extension ZtunnelConfiguration {
             return true
         },
         Variable(
-            "PROXY_WORKLOAD_INFO", default: "-", "the workload of `PROXY_MODE=dedicated`: namespace/name/serviceaccount",
+            "PROXY_WORKLOAD_INFO", default: "-",
+            "the workload of `PROXY_MODE=dedicated`: namespace/name/serviceaccount",
             expected: "namespace/name/serviceaccount"
         ) { configuration, value in
             configuration.workloadInfo = OwnWorkload(value)

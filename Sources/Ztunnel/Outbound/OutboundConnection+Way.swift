@@ -27,12 +27,16 @@ extension OutboundConnection: TunnelRequestDelegate {
     /// Chooses a way and goes it, after a host name was looked up where the endpoint has nothing else.
     /// - Parameter failure: How the attempt before failed. Where nothing else is left, that is the thing to tell.
     func seek(from workload: Workload, after failure: TunnelFailure? = nil) {
+        if let name = unknownDestination { return learn(name, from: workload, after: failure) }
         let route: Route
         do throws(RouteError) {
             route = try choose(from: workload)
         } catch {
             if error.code == .needsResolution, let host = error.hostname, resolved[host] == nil {
                 return resolve(host, from: workload, after: failure)
+            }
+            if let name = error.missing, proxy.services.demand != nil, !asked.contains(name) {
+                return learn(name, from: workload, after: failure)
             }
             return give(up: failure, "\(error)")
         }
@@ -54,6 +58,30 @@ extension OutboundConnection: TunnelRequestDelegate {
                 seek(from: workload, after: failure)
             case .failure(let error): give(up: failure, "\(error)")
             }
+        }
+    }
+
+    /// The destination's name, where the control plane has to be asked for it first.
+    private var unknownDestination: MeshName? {
+        guard proxy.services.demand != nil, let destination else { return nil }
+        let state = proxy.services.store.snapshot()
+        let name = MeshName.address(
+            NetworkAddress(network: state.settings.network, address: destination.address.canonical))
+        return asked.contains(name) || state.knows(name) ? nil : name
+    }
+
+    /// Seeks again once the control plane has said what a name stands for. Without its word the connection is refused: it
+    /// might belong into a tunnel.
+    private func learn(_ name: MeshName, from workload: Workload, after failure: TunnelFailure?) {
+        guard let demand = proxy.services.demand else { return }
+        stage = .resolving
+        asked.insert(name)
+        proxy.worker.ask(for: name, of: demand) { [weak self] isAnswered in
+            guard let self, case .resolving = stage else { return }
+            guard isAnswered else {
+                return give(up: failure, "the control plane did not say in time what \(name) is")
+            }
+            seek(from: workload, after: failure)
         }
     }
 

@@ -12,7 +12,7 @@ import Observability
 final class OutboundConnection: PodConnection {
     enum Stage {
         case starting
-        /// The endpoint's host name is being looked up.
+        /// The endpoint's host name is being looked up, or the control plane asked for what is not known.
         case resolving
         case dialing(Dial)
         case plain(PlainRelay)
@@ -39,6 +39,8 @@ final class OutboundConnection: PodConnection {
     var reporter: TelemetryLabels.Reporter { .source }
     /// Host names of endpoints that were looked up.
     var resolved: [String: [IPAddress]] = [:]
+    /// Names the control plane was asked for.
+    var asked: Set<MeshName> = []
 
     init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         self.proxy = proxy

@@ -17,6 +17,8 @@ struct ZtunnelServices: Sendable {
     let health = EndpointHealth()
     let policyLog: PolicyLog
     let logger: Logger
+    /// Where the mesh is asked for by name.
+    var demand: (any MeshDemand)?
     /// Where peers' certificates can be revoked.
     var revocation: RevocationMonitor?
     var revocationMetrics: RevocationMetrics?
@@ -39,7 +41,8 @@ final class Worker {
     private let destinationSockets: Gauge
     private var pods: [String: PodProxy] = [:]
     private var draining: [ObjectIdentifier: PodProxy] = [:]
-    private var awaited: [UInt64: CertificateWait] = [:]
+    private var awaited: [UInt64: RemoteWait<Result<CertificateContexts.Pair, any Error>>] = [:]
+    private var demanded: [UInt64: RemoteWait<Bool>] = [:]
     private var nextAwaited: UInt64 = 0
     /// How the answers of other threads come back here.
     private let remote: EventLoopRemote
@@ -145,8 +148,8 @@ final class Worker {
         if let ready = services.contexts.ready(identity) { return body(.success(ready)) }
         nextAwaited += 1
         let token = nextAwaited
-        let wait = CertificateWait(body) { [unowned self] in
-            resolve(token, .failure(CertificateWait.TimedOut(identity: identity)))
+        let wait = RemoteWait(body) { [unowned self] in
+            resolve(token, .failure(NoCertificateInTime(identity: identity)))
         }
         awaited[token] = wait
         wait.timer = loop.schedule(after: services.configuration.certificateTimeout, wait)
@@ -165,6 +168,25 @@ final class Worker {
         guard let wait = awaited.removeValue(forKey: token) else { return }
         if let timer = wait.timer { loop.cancel(timer) }
         wait.body(result)
+    }
+
+    // MARK: The mesh by name
+
+    /// Calls back when the control plane has said what a name stands for, if anything; with false when it has not done so
+    /// in time.
+    func ask(for name: MeshName, of demand: any MeshDemand, _ body: @escaping (Bool) -> Void) {
+        nextAwaited += 1
+        let token = nextAwaited
+        let wait = RemoteWait(body) { [unowned self] in answered(token, false) }
+        demanded[token] = wait
+        wait.timer = loop.schedule(after: services.configuration.workloadTimeout, wait)
+        demand.ask(for: name) { [remote, box] in remote.submit { box.worker?.answered(token, true) } }
+    }
+
+    private func answered(_ token: UInt64, _ isAnswered: Bool) {
+        guard let wait = demanded.removeValue(forKey: token) else { return }
+        if let timer = wait.timer { loop.cancel(timer) }
+        wait.body(isAnswered)
     }
 }
 
@@ -185,20 +207,20 @@ private final class IdleWatch: TimerHandler {
     }
 }
 
-/// A connection's wait for a certificate.
-private final class CertificateWait: TimerHandler {
-    struct TimedOut: Error, CustomStringConvertible {
-        let identity: SPIFFEIdentity
-        var description: String {
-            "no certificate for \(identity) came in time; is the certificate authority reachable from this node?"
-        }
+private struct NoCertificateInTime: Error, CustomStringConvertible {
+    let identity: SPIFFEIdentity
+    var description: String {
+        "no certificate for \(identity) came in time; is the certificate authority reachable from this node?"
     }
+}
 
-    let body: (Result<CertificateContexts.Pair, any Error>) -> Void
+/// A connection's wait for what another thread finds out.
+private final class RemoteWait<Value>: TimerHandler {
+    let body: (Value) -> Void
     private let timeout: () -> Void
     var timer: TimerID?
 
-    init(_ body: @escaping (Result<CertificateContexts.Pair, any Error>) -> Void, timeout: @escaping () -> Void) {
+    init(_ body: @escaping (Value) -> Void, timeout: @escaping () -> Void) {
         self.body = body
         self.timeout = timeout
     }
