@@ -49,7 +49,8 @@ struct GoldenTests {
         #expect(try ZDSRequest(decoding: wire) == request)
     }
 
-    @Test func deleteHasItsUidInFieldTwoAndKeepInFieldOne() throws {
+    @Test("10. ZDS framing: a deletion has its uid in field 2, keep in field 1")
+    func deleteHasItsUidInFieldTwoAndKeepInFieldOne() throws {
         #expect(ZDSRequest.delete(uid: "u").encoded() == [0x12, 3, 0x12, 1] + bytes("u"))
         #expect(ZDSRequest.keep(uid: "u").encoded() == [0x2a, 3, 0x0a, 1] + bytes("u"))
         #expect(ZDSRequest.snapshotSent.encoded() == [0x1a, 0])

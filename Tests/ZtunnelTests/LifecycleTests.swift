@@ -185,7 +185,8 @@ struct LifecycleTests {
         }
     }
 
-    @Test("test_server_shutdown: a pod that is removed cuts its connections at once, and new ones fail")
+    @Test(
+        "15. drain modes, test_server_shutdown: a pod that is removed cuts its connections at once, and new ones fail")
     func serverShutdown() async throws {
         try await scene { node, server, client, outsider in
             let listener = try server.listen(port: 8080)
@@ -206,7 +207,7 @@ struct LifecycleTests {
     }
 
     @Test(
-        "test_ztunnel_shutdown: open connections run on while it drains, then they are cut; new ones wait for the next")
+        "15. drain modes, test_ztunnel_shutdown: open connections run on for the limit, new ones wait for the next")
     func ztunnelShutdown() async throws {
         try await scene(settings: .none, { $0.drainLimit = .seconds(5) }) { node, server, client, outsider in
             let listener = try server.listen(port: 8080)

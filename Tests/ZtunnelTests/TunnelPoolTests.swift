@@ -9,7 +9,8 @@ import Testing
 /// Who shares a tunnel, and what happens when one is full.
 @Suite("Tunnels", .serialized, .timeLimit(.minutes(2)))
 struct TunnelPoolTests {
-    @Test("two pods of one service account never share a tunnel: the server sees each client's own address")
+    @Test(
+        "14. pool key: two pods of one service account never share a tunnel: the server sees each client's own address")
     func serviceAccountShared() async throws {
         try await onNode { node in
             let one = try await node.pod("one", 1, serviceAccount: "buyer")

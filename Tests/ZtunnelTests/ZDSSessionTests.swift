@@ -17,7 +17,7 @@ struct ZDSSessionTests {
         #expect(try session.add("d") == .serve(uid: "d"))
     }
 
-    @Test("breaches of the protocol are named")
+    @Test("10. ZDS framing: breaches of the protocol are named")
     func breaches() throws {
         var session = ZDSSession()
         #expect(throws: ZDSSession.Breach.noName) { _ = try session.add("") }
