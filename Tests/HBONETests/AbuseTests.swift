@@ -315,7 +315,9 @@ struct HandshakeAbuseTests {
         try neighbour.run("the hellos") { servers.allSatisfy { $0.tls != nil } }
         for _ in 0..<20 { busy.append(try roundTrip()) }
         let each = (try resident() - before) / count
-        #expect(each < 32 << 10, "\(each) bytes for each half-open handshake")
+        // The thread sanitizer keeps as much again, and more, for what it watches.
+        let limit = ProcessInfo.processInfo.environment["TSAN_OPTIONS"] == nil ? 32 << 10 : 128 << 10
+        #expect(each < limit, "\(each) bytes for each half-open handshake")
         #expect(neighbour.loop.pool.lent == lent, "none holds a buffer")
         #expect(owner.established == 0)
         #expect(busy.sorted()[busy.count / 2] <= 2 * quiet.sorted()[quiet.count / 2] + 2)

@@ -143,6 +143,21 @@ struct LifecycleTests {
         }
     }
 
+    @Test("a pod takes as many new connections a second as its annotation says, and more as time passes")
+    func connectionRate() async throws {
+        try await scene(settings: PodSettings(connectionRate: 2)) { node, server, client, outsider in
+            let listener = try server.listen(port: 8080)
+            let target = Endpoint(server.v4, 8080)
+            #expect(try !isRefused(client, target, listener))
+            for pod in [client, outsider] {
+                try eventually("the one too many is refused") { try isRefused(pod, target, listener) }
+                try eventually("there is room again") { try !isRefused(pod, target, listener) }
+            }
+            try eventually("the log names the annotation") { try node.log().contains("apus.dev/connection-rate") }
+            #expect(node.sample("apus_connections_limited_total", #"limit="rate""#) >= 2)
+        }
+    }
+
     @Test("where there is an idle limit, what nothing moves on is closed and what is used stays")
     func idle() async throws {
         try await scene(settings: .none, { $0.idleTimeout = .milliseconds(600) }) { node, server, client, outsider in

@@ -77,6 +77,25 @@ struct OwnSocketsTests {
         }
     }
 
+    @Test("DNS is answered where a pod is sent with its namespace alone")
+    func dns() async throws {
+        try await node { node, _, client, _ in
+            node.store.apply([
+                .service(
+                    Service(
+                        name: "web", namespace: "shop", hostname: "web.shop.svc.cluster.local",
+                        addresses: [NetworkAddress(address: IPAddress(10, 96, 0, 80))]))
+            ])
+            let app = DNSApplication(pod: client)
+            let query = TestMessage.query("web.shop.svc.cluster.local")
+            let proxy = Endpoint(.loopbackV4, 15053)
+            let reply = try #require(try app.ask(query, at: proxy))
+            let streamed = try app.askOverTCP([query], at: proxy)
+            for reply in [reply] + streamed { #expect(try TestMessage.addresses(reply) == ["10.96.0.80"]) }
+            #expect(streamed.count == 1)
+        }
+    }
+
     @Test("open connections and listeners outlive the control side; kept pods go on, a deleted one is cut at once")
     func lifecycle() async throws {
         try await node { node, agent, client, server in

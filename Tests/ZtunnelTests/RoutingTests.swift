@@ -42,6 +42,30 @@ struct RoutingTests {
         }
     }
 
+    @Test("an endpoint that has a host name alone is looked up when a connection goes there")
+    func hostname() async throws {
+        try await onNode { node in
+            let client = try await node.pod("client", 1)
+            node.store.apply([
+                .service(node.web()), .workload(node.workload(client)),
+                .workload(
+                    Workload(
+                        uid: "Kubernetes/networking.istio.io/ServiceEntry/shop/outside/localhost", name: "outside",
+                        namespace: "shop", hostname: "localhost", services: [TestNode.web: PortMap([80: 8080])])),
+            ])
+            try node.startProxy()
+            try node.enrol(client)
+            let listener = try client.listen(port: 8080)
+            for _ in 0..<2 {
+                let connection = try client.connect(to: TestNode.vipEndpoint)
+                try Talk.send(connection.raw, "x")
+                let accepted = try Talk.accept(listener)
+                defer { close(accepted.fd) }
+                #expect(try Talk.receive(accepted.fd, 1) == "x")
+            }
+        }
+    }
+
     @Test("a second endpoint is tried when the first refuses, and one that goes on refusing is passed over")
     func secondEndpoint() async throws {
         try await onNode { node in
