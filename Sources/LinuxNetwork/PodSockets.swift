@@ -51,6 +51,13 @@ public enum PodSockets {
         try Sockets.setTransparent(probe.raw, dualStack: false)
     }
 
+    /// That the process may mark a socket.
+    /// - Throws: `EPERM` without CAP_NET_ADMIN and CAP_NET_RAW.
+    public static func prove(mark: UInt32) throws(SystemError) {
+        let probe = try Sockets.tcp(dualStack: false)
+        try Sockets.setMark(probe.raw, mark)
+    }
+
     /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
     public static func dnsDatagram(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.udp(dualStack: !address.isV4)

@@ -32,7 +32,8 @@ struct ZtunnelCommand: AsyncParsableCommand {
     @Flag(
         help: """
             Make the pods' sockets in the network namespaces that a control side of plain ZDS sends, as Istio's node \
-            agent does. Keeps CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW; without it no capability is kept.
+            agent does. Keeps CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW; without it no capability is kept. With \
+            PROXY_MODE=dedicated needed for PACKET_MARK and for clients' addresses alone.
             """)
     var ownSockets = false
 
@@ -46,9 +47,6 @@ struct ZtunnelCommand: AsyncParsableCommand {
         settings.accessLogFile = accessLog
         settings.isSuccessor = successor
         settings.makesOwnSockets = ownSockets
-        if ownSockets, settings.isDedicated {
-            throw ValidationError("--own-sockets is for the pods of a node; PROXY_MODE=dedicated needs it not")
-        }
         let format: LogFormat = settings.jsonLogs ? .json : .text
         let logs = try LogOutput.bootstrap(format: format, level: .info, sink: .standardOutput)
         logs.setInitialFilter(settings.logFilter)

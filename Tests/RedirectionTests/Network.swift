@@ -1,5 +1,5 @@
 import Addressing
-import Glibc
+import Foundation
 import LinuxNetwork
 import Netlink
 
@@ -67,12 +67,31 @@ final class Network: Sendable {
                     try routes.add(
                         InterfaceAddress(
                             address(family), prefixLength: family == .v4 ? 24 : 64, interface: link.index))
+                    if family == .v6 { try waitForOwnRoute(address(family)) }
                     guard probes else { continue }
                     let probe = RedirectionPlan.probeAddress(family)
                     try routes.add(InterfaceAddress(probe, prefixLength: probe.bitWidth, interface: link.index))
                 }
             }
         }
+    }
+}
+
+extension Network {
+    /// The kernel adds the route of an own IPv6 address a moment after the address, on a thread of its own. Until then
+    /// the address is somebody else's.
+    private static func waitForOwnRoute(_ address: IPAddress) throws {
+        let start = address.bytes.map { String(format: "%02x", $0) }.joined() + " 80 "
+        let isLocal: UInt32 = 0x8000_0000
+        for _ in 0..<1000 {
+            let routes = try String(contentsOfFile: "/proc/thread-self/net/ipv6_route", encoding: .utf8)
+            for route in routes.split(separator: "\n") where route.hasPrefix(start) {
+                let fields = route.split(separator: " ")
+                if fields.count > 8, let flags = UInt32(fields[8], radix: 16), flags & isLocal != 0 { return }
+            }
+            poll(nil, 0, 5)
+        }
+        throw Judge.Problem(text: "no route of its own for \(address) within 5 s")
     }
 }
 

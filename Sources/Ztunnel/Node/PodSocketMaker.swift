@@ -37,6 +37,13 @@ final class PodSocketMaker: Sendable {
     init(own configuration: ZtunnelConfiguration, logger: Logger) throws {
         var options = PodSockets.Options(configuration)
         options.mark = configuration.isDedicated ? configuration.packetMark : nil
+        if let mark = options.mark {
+            do throws(SystemError) { try PodSockets.prove(mark: mark) } catch {
+                throw HandedPodError(
+                    "PACKET_MARK=\(mark): cannot mark a socket: \(error); the process needs CAP_NET_ADMIN, and "
+                        + "--own-sockets to keep it")
+            }
+        }
         do throws(SystemError) {
             options.isTransparent = configuration.isDedicated && configuration.keepsOriginalSource != false
             if options.isTransparent { try PodSockets.proveTransparency() }
@@ -44,7 +51,7 @@ final class PodSocketMaker: Sendable {
             guard configuration.keepsOriginalSource == nil else {
                 throw HandedPodError(
                     "ENABLE_ORIG_SRC=true: cannot make a socket transparent: \(error); the process needs CAP_NET_ADMIN "
-                        + "or CAP_NET_RAW")
+                        + "or CAP_NET_RAW, and --own-sockets to keep it")
             }
             options.isTransparent = false
         }
@@ -68,10 +75,7 @@ final class PodSocketMaker: Sendable {
         let home = try NetworkNamespace.current()
         try prove("enter a network namespace", "CAP_SYS_ADMIN") { () throws(SystemError) in try home.reenter() }
         try prove("make a socket transparent", "CAP_NET_ADMIN or CAP_NET_RAW", PodSockets.proveTransparency)
-        let probe = try Sockets.tcp(dualStack: false)
-        try prove("mark a socket", "CAP_NET_ADMIN") { () throws(SystemError) in
-            try Sockets.setMark(probe.raw, mark)
-        }
+        try prove("mark a socket", "CAP_NET_ADMIN") { () throws(SystemError) in try PodSockets.prove(mark: mark) }
         return home.id
     }
 
