@@ -6,8 +6,9 @@ extension DiscoveryClient: MeshDemand {
     static let waiterLimit = 1024
 
     public func ask(for name: MeshName, done: @escaping @Sendable () -> Void) {
+        let mesh = store.snapshot()
         let isAnswered = state.withLock { state in
-            switch state.exchange.demand(name) {
+            switch state.exchange.demand(name, isKnown: { mesh.knows($0) }) {
             case .answered: return true
             case .refused: return false
             case .pending: break

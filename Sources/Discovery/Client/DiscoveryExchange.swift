@@ -65,11 +65,14 @@ package struct DiscoveryExchange: Sendable {
         case refused
     }
 
-    mutating func demand(_ name: MeshName) -> Demand {
+    /// - Parameter isKnown: Whether the mesh holds something of a name. What has come to stand for something since it was
+    ///   answered is not given up: changes of it would not be heard of any more.
+    mutating func demand(_ name: MeshName, isKnown: (MeshName) -> Bool) -> Demand {
         if demanded.contains(name) { return pending.contains(name) ? .pending : .answered }
         var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
         request.typeURL = TypeURL.address
         if demanded.count >= Self.mostNames {
+            while let oldest = unknown.first, isKnown(oldest) { unknown.removeFirst() }
             guard let oldest = unknown.popFirst() else { return .refused }
             demanded.remove(oldest)
             request.resourceNamesUnsubscribe = [oldest.description]
