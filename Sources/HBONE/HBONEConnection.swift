@@ -201,7 +201,11 @@ public final class HBONEConnection {
     public func drain() {
         guard !isClosed, !isDraining else { return }
         isDraining = true
-        guard phase == .open else { return finish(nil, politely: false) }
+        guard phase == .open else {
+            // Requests that wait for a client's handshake are carried yet; no others are.
+            drainAnnounced = !waiting.isEmpty
+            return waiting.isEmpty ? finish(nil, politely: false) : ()
+        }
         endWaiting(HBONEError(.goingAway, "the tunnel connection is being drained"))
         guard phase == .open else { return }
         if role == .server {

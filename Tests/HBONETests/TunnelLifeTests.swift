@@ -127,6 +127,20 @@ struct TunnelLifeTests {
         #expect(rig.clientOwner.error == nil && rig.serverOwner.error == nil)
     }
 
+    @Test("drained by the client before the handshake is over: what waits for it is carried, then it closes")
+    func clientDrainsInHandshake() throws {
+        let rig = try TunnelRig()
+        let (app, owner) = try rig.openTunnel()
+        rig.client.drain()
+        #expect(!rig.client.canOpen && owner.ends.isEmpty)
+        app.toSend = 1000
+        app.endsAfterSending = true
+        try rig.run("both close") { rig.clientOwner.closed == 1 && rig.serverOwner.closed == 1 }
+        #expect(rig.serverApps[0].received == 1000)
+        #expect(owner.ends.count == 1 && owner.error == nil)
+        #expect(rig.clientOwner.error == nil && rig.serverOwner.error == nil)
+    }
+
     @Test("a client that closes when its streams are over does not cut off a slow application of the server")
     func slowDelivery() throws {
         let rig = try TunnelRig()
