@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
 #include <pthread.h>
@@ -120,6 +121,28 @@ ssize_t apus_receive_descriptors(
                 *truncated = true;
             }
         }
+    }
+    return received;
+}
+
+ssize_t apus_receive_netlink(int fd, void *bytes, size_t length, int32_t *nsid) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int32_t))];
+    } control;
+    struct iovec vector = {.iov_base = bytes, .iov_len = length};
+    struct msghdr message = {
+        .msg_iov = &vector,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof control,
+    };
+    *nsid = -1;
+    ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (received < 0) return received;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_NETLINK || header->cmsg_type != NETLINK_LISTEN_ALL_NSID) continue;
+        memcpy(nsid, CMSG_DATA(header), sizeof *nsid);
     }
     return received;
 }

@@ -9,6 +9,7 @@ struct AgentMetrics: Sendable {
     let keeperConnected: GaugeFamily
     let enrolment: HistogramFamily
     let cut: CounterFamily
+    let blocked: GaugeFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         pods = try registry.gauge(
@@ -25,6 +26,8 @@ struct AgentMetrics: Sendable {
         enrolment = try registry.histogram(
             "apus_agent_enrolment_seconds", "Time from the decision to enrol a pod to capture in force.",
             buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5])
+        blocked = try registry.gauge(
+            "apus_agent_blocked_pods", "Pods that have no network until their capture is proven.")
         cut = try registry.counter(
             "apus_agent_drain_deadlines", "Un-enrolments that ended with captured connections still open.")
     }

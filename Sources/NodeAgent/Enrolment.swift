@@ -86,7 +86,7 @@ struct CaptureOverrides: Hashable, Sendable {
     }
 
     /// The spellings that Istio takes.
-    private static func boolean(_ text: String) -> Bool? {
+    static func boolean(_ text: String) -> Bool? {
         switch text {
         case "1", "t", "T", "true", "TRUE", "True": true
         case "0", "f", "F", "false", "FALSE", "False": false

@@ -12,7 +12,20 @@ final class ManagedPod {
     /// When the pod stopped being served, for the grace that a restart of ztunnel gets.
     var unservedSince: ContinuousClock.Instant?
     /// The last reading of the kernel agreed with the plan, or was made to.
-    var isProven = false
+    var isProven = false {
+        didSet {
+            if isProven {
+                wasProven = true
+                problem = nil
+            }
+        }
+    }
+    /// It was proven at some time since it was enrolled: what is not now is no beginning, but damage.
+    var wasProven = false
+    /// What keeps capture from being whole, for its owner.
+    var problem: String?
+    /// Kept off the network until capture is proven; `nil` when that is not known, after a start of the agent.
+    var isBlocked: Bool?
     /// What stands in the pod's status; `nil` when it is not known.
     var reported: Report?
     /// Counts the changes of direction, so that what belongs to an older one stops.
@@ -20,13 +33,21 @@ final class ManagedPod {
     var drain: Task<Void, Never>?
     var reconciliation: Task<Void, Never>?
     var needsReconciliation = false
+    /// Something has changed in the namespace: a look at it is due.
+    var suspicion: Task<Void, Never>?
     /// Whom the pod's DNS is forwarded to, as far as it is known.
     var resolver: PodResolver?
     /// ``resolver`` is what the pod's processes see.
     var hasOwnResolver = false
     var resolverWatch: Task<Void, Never>?
 
-    enum Report: Equatable { case absent, pending, enabled }
+    /// What the status is to say. A pod whose capture is damaged is pending to the others of the mesh.
+    enum Report: Equatable {
+        case absent
+        case pending(problem: String?)
+        case degraded(problem: String?)
+        case enabled
+    }
 
     init(_ record: PodRecord, _ namespace: SharedNamespace) {
         self.record = record
@@ -41,6 +62,8 @@ final class ManagedPod {
     func turn(to phase: PodRecord.Phase) {
         record.phase = phase
         generation += 1
+        wasProven = false
+        problem = nil
         drain?.cancel()
         drain = nil
         resolverWatch?.cancel()
@@ -61,4 +84,8 @@ public struct AgentPod: Hashable, Sendable {
     public let keeperState: KeeperPodStatus.State?
     /// The annotation's value in the pod's status; `nil` for none.
     public let reported: String?
+    /// What keeps its capture from being whole.
+    public let problem: String?
+    /// It has no network until its capture is proven.
+    public let isBlocked: Bool
 }

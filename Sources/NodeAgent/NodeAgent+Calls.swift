@@ -96,6 +96,7 @@ extension NodeAgent {
         pod.record.addresses = request.addresses
         pods[request.containerID] = pod
         claims[namespace.id] = request.containerID
+        await listen(to: pod)
         do {
             if decide(object) == .enrol {
                 try await enrol(pod, object)

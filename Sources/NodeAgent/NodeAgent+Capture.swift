@@ -29,7 +29,14 @@ extension NodeAgent {
         }
         // Before anything is done: whoever comes after a crash must know that there may be something.
         try await save(pod)
-        try await makeHold(pod)
+        do {
+            try await makeHold(pod)
+            try await open(pod)
+        } catch {
+            pod.problem = AgentError(error).message
+            await closeIfWanted(pod)
+            throw error
+        }
         metrics.enrolment.with([]).observe((ContinuousClock.now - start) / .seconds(1))
         log.info(
             "a pod is enrolled",
@@ -89,6 +96,7 @@ extension NodeAgent {
     func beginLeaving(_ pod: ManagedPod) async throws {
         pod.turn(to: .leaving)
         try await save(pod)
+        try await open(pod)
         await report(pod)
         log.info("a pod leaves the mesh", metadata: ["pod": "\(pod.name)"])
         startDrain(pod)
@@ -123,7 +131,7 @@ extension NodeAgent {
             try await pool.run { try backend.leave(plan, in: namespace.value) }
         case .letGo:
             try await keeper.remove(uid: pod.record.uid, drain: true)
-            try await pool.run { try backend.remove(in: namespace.value) }
+            try await takeAway(pod)
             // Not through turn(to:), which would cancel the task this runs in.
             pod.record.phase = .attached
             pod.keeperState = nil
@@ -203,13 +211,14 @@ extension NodeAgent {
         let wasInMesh = pod.isInMesh
         pod.turn(to: .gone)
         pod.reconciliation?.cancel()
+        pod.suspicion?.cancel()
         let id = pod.record.containerID
         pods[id] = nil
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
+        namespaceNumbers = namespaceNumbers.filter { $0.value != id }
         if wasInMesh {
-            let (backend, namespace) = (backend, pod.namespace)
             do {
-                try await pool.run { try backend.remove(in: namespace.value) }
+                try await takeAway(pod)
             } catch {
                 log.warning("capture was not taken away", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
             }

@@ -38,6 +38,7 @@ extension NodeAgent {
                 pod.unservedSince = ContinuousClock.now
                 pods[record.containerID] = pod
                 claims[namespace.id] = record.containerID
+                await listen(to: pod)
             } catch {
                 log.info(
                     "a pod of an earlier agent is gone",
@@ -59,7 +60,7 @@ extension NodeAgent {
         return switch object.metadata.annotations[MeshLabel.redirection] {
         case nil: .absent
         case MeshLabel.redirectionEnabled: .enabled
-        default: .pending
+        default: .pending(problem: object.metadata.annotations[MeshLabel.redirectionProblem])
         }
     }
 
@@ -144,54 +145,70 @@ extension NodeAgent {
         case (.stayOut(let reason), .capturing):
             log.info("a pod no longer belongs in the mesh", metadata: ["pod": "\(pod.name)", "reason": "\(reason)"])
             try await beginLeaving(pod)
-        case (.stayOut, .attached), (.stayOut, .leaving), (_, .gone):
-            await report(pod)
+        case (.stayOut, .leaving): try await prove(pod)
+        case (.stayOut, .attached), (_, .gone): await report(pod)
         }
     }
 
     // MARK: Proof and repair
 
-    func drift(of pod: ManagedPod) async throws -> [Drift] {
-        let (backend, record, namespace) = (backend, pod.record, pod.namespace)
-        let phase: RedirectionPhase = record.phase == .leaving ? .leaving : .capturing
-        return try await pool.run { try backend.verify(record.plan, phase, in: namespace.value) }
-    }
-
-    /// Reads a captured pod's state back and repairs what differs.
+    /// Reads the state of a pod that is or was captured back, and repairs what differs.
     func prove(_ pod: ManagedPod) async throws {
-        guard pod.record.phase == .capturing else { return }
+        guard pod.isInMesh else { return }
         do {
-            let found = try await drift(of: pod)
-            if !found.isEmpty || isKeeperListed && pod.keeperState == nil {
-                if !found.isEmpty {
-                    pod.isProven = false
-                    log.warning(
-                        "capture is not as it should be; repairing it",
-                        metadata: [
-                            "pod": "\(pod.name)", "found": "\(found.map(\.description).joined(separator: "; "))",
-                        ])
-                }
-                try await repair(pod)
-                for drift in found { metrics.repairs.with([drift.reason]).increment() }
-            }
-            pod.isProven = true
+            let found = try await inspect(pod)
+            if !found.isEmpty || isKeeperListed && pod.keeperState == nil { try await repair(pod, found) }
+            pod.isProven = pod.record.phase == .capturing
+            try await open(pod)
         } catch {
+            if !pod.isProven { pod.problem = AgentError(error).message }
             await report(pod)
             throw error
         }
         await report(pod)
     }
 
-    /// Sockets first, so that rules lead to somebody. But when the keeper cannot be asked the rules come back all the
-    /// same: traffic that is refused is better than traffic that goes past the mesh.
-    private func repair(_ pod: ManagedPod) async throws {
+    /// What differs. With anything that does, or that cannot be known, capture is no longer proven.
+    private func inspect(_ pod: ManagedPod) async throws -> [Drift] {
         do {
-            try await makeHold(pod)
+            let found = try await drift(of: pod)
+            guard !found.isEmpty else { return [] }
+            let text = found.map(\.description).joined(separator: "; ")
+            pod.isProven = false
+            pod.problem = text
+            log.warning(
+                "capture is not as it should be; repairing it", metadata: ["pod": "\(pod.name)", "found": "\(text)"])
+            await closeIfWanted(pod)
+            return found
         } catch {
-            let (backend, plan, namespace) = (backend, pod.record.plan, pod.namespace)
-            try await pool.run { try backend.apply(plan, in: namespace.value) }
+            pod.isProven = false
+            pod.problem = AgentError(error).message
+            await closeIfWanted(pod)
             throw error
         }
+    }
+
+    /// Rules first, whether or not there is somebody they lead to: traffic that is refused is better than traffic that goes
+    /// past the mesh.
+    private func repair(_ pod: ManagedPod, _ found: [Drift]) async throws {
+        let (backend, record, namespace) = (backend, pod.record, pod.namespace)
+        guard record.phase == .capturing else {
+            return try await pool.run { try backend.leave(record.plan, in: namespace.value) }
+        }
+        if !found.isEmpty { try await pool.run { try backend.apply(record.plan, in: namespace.value) } }
+        if found.contains(where: \.isListener), isKeeperConnected {
+            // The keeper does not know that its sockets are dead: it makes others for a pod that is new to it.
+            try await keeper.remove(uid: record.uid, drain: true)
+        }
+        try await tellKeeper(pod)
+        let left = found.isEmpty ? [] : try await drift(of: pod)
+        guard left.isEmpty else {
+            throw AgentError(
+                .tryAgain, "capture was repaired and is damaged again",
+                cause: left.map(\.description).joined(separator: "; "),
+                hint: "something else in the pod's namespace may be changing it")
+        }
+        for drift in found { metrics.repairs.with([drift.reason]).increment() }
     }
 
     /// Proves every pod now and then, however quiet it is.
@@ -292,11 +309,14 @@ extension NodeAgent {
 
     private func wantedReport(_ pod: ManagedPod) -> ManagedPod.Report {
         guard pod.record.phase == .capturing else { return .absent }
-        guard pod.isProven, pod.keeperState != .failed else { return .pending }
+        guard pod.isProven else {
+            return pod.wasProven ? .degraded(problem: pod.problem) : .pending(problem: pod.problem)
+        }
+        guard pod.keeperState != .failed else { return .pending(problem: "ztunnel refuses the pod") }
         if pod.keeperState == .served { return .enabled }
         let since = pod.unservedSince ?? ContinuousClock.now
         let isRestart = pod.reported == .enabled && ContinuousClock.now - since < configuration.pendingGrace
-        return isRestart ? .enabled : .pending
+        return isRestart ? .enabled : .pending(problem: "no ztunnel serves the pod")
     }
 
     /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again with
@@ -308,7 +328,9 @@ extension NodeAgent {
             var annotations: [String: String] = [:]
             switch wanted {
             case .absent: break
-            case .pending: annotations[MeshLabel.redirection] = MeshLabel.redirectionPending
+            case .pending(let problem), .degraded(let problem):
+                annotations[MeshLabel.redirection] = MeshLabel.redirectionPending
+                annotations[MeshLabel.redirectionProblem] = problem
             case .enabled: annotations[MeshLabel.redirection] = MeshLabel.redirectionEnabled
             }
             do {

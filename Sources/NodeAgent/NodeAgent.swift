@@ -31,6 +31,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
     var graves: [String: PodRecord] = [:]
     /// Which container a namespace belongs to.
     var claims: [NamespaceID: String] = [:]
+    /// Whose namespace has which number in the kernel's messages.
+    var namespaceNumbers: [Int32: String] = [:]
+    private(set) var driftWatch: DriftWatch?
     var isKeeperConnected = false
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
@@ -69,6 +72,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
     private func serve() async throws {
         try await prepareRunDirectory()
         let lock = try await RunLock(configuration.lockFile, wait: configuration.lockWait)
+        startDriftWatch()
         try await recover()
         let server = try CNIServer(path: configuration.cniSocket, log: log) { [weak self] call in
             await self?.answer(call) ?? AgentError(.tryAgain, "the agent is ending").reply
@@ -82,6 +86,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { for await event in self.keeper.events() { await self.keeperSaid(event) } }
             group.addTask { for await snapshot in self.source.snapshots() { await self.objectsChanged(snapshot) } }
             group.addTask { await self.verifyForever() }
+            group.addTask { await self.followChanges() }
             await group.waitForAll()
         }
         server.close()
@@ -89,13 +94,25 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.drain?.cancel()
             pod.reconciliation?.cancel()
             pod.resolverWatch?.cancel()
+            pod.suspicion?.cancel()
         }
+        driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
         pool.stop()
         pods = [:]
         claims = [:]
         log.info("the agent has ended; pods stay as they are")
         withExtendedLifetime(lock) {}
+    }
+
+    private func startDriftWatch() {
+        do {
+            driftWatch = try DriftWatch()
+        } catch {
+            log.warning(
+                "changes in pods' namespaces are not heard of; they are looked at now and then",
+                metadata: ["error": "\(error)"])
+        }
     }
 
     private func prepareRunDirectory() async throws {
@@ -172,25 +189,32 @@ public actor NodeAgent: ServiceLifecycle.Service {
             let reported: String? =
                 switch pod.reported {
                 case .enabled: MeshLabel.redirectionEnabled
-                case .pending: MeshLabel.redirectionPending
+                case .pending, .degraded: MeshLabel.redirectionPending
                 case .absent, nil: nil
                 }
             return AgentPod(
                 containerID: pod.record.containerID, name: pod.name, uid: pod.record.uid, phase: phase,
-                isProven: pod.isProven, keeperState: pod.keeperState, reported: reported)
+                isProven: pod.isProven, keeperState: pod.keeperState, reported: reported,
+                problem: pod.problem, isBlocked: pod.isBlocked == true)
         }.sorted { ($0.name, $0.containerID) < ($1.name, $1.containerID) }
     }
 
     func updateGauges() {
-        var counts = ["attached": 0, "pending": 0, "enabled": 0, "leaving": 0]
+        var counts = ["attached": 0, "pending": 0, "degraded": 0, "enabled": 0, "leaving": 0]
         for pod in pods.values {
             switch pod.record.phase {
             case .attached, .gone: counts["attached", default: 0] += 1
             case .leaving: counts["leaving", default: 0] += 1
-            case .capturing: counts[pod.reported == .enabled ? "enabled" : "pending", default: 0] += 1
+            case .capturing:
+                switch pod.reported {
+                case .enabled: counts["enabled", default: 0] += 1
+                case .degraded: counts["degraded", default: 0] += 1
+                case .pending, .absent, nil: counts["pending", default: 0] += 1
+                }
             }
         }
         for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
+        metrics.blocked.with([]).set(Int64(pods.values.count { $0.isBlocked == true }))
     }
 }
 

@@ -12,6 +12,11 @@ public struct NodeAgentConfiguration: Sendable {
     public var objectWait = Duration.seconds(3)
     /// How often every pod's capture is read back from the kernel.
     public var verifyInterval = Duration.seconds(30)
+    /// How long after a change in a pod's namespace its capture is read back: changes that come together cost one reading.
+    public var driftPause = Duration.milliseconds(20)
+    /// Whether every pod is to be without network while its capture is not proven, unless it or its namespace says
+    /// otherwise (``MeshLabel/failClosed``). Pods that accept mutual TLS alone are in any case.
+    public var failsClosed = false
     /// At un-enrolment: how long peers get to learn that HBONE is over, before capture changes.
     public var peerUpdateTime = Duration.seconds(2)
     /// At un-enrolment: how long captured connections may live on. After that they are cut.

@@ -60,6 +60,17 @@ public enum MeshLabel {
     public static let redirection = "ambient.istio.io/redirection"
     public static let redirectionEnabled = "enabled"
     public static let redirectionPending = "pending"
+    /// The annotation that says what keeps a pod's capture from being whole.
+    public static let redirectionProblem = "apus.dev/redirection-problem"
+    /// On a namespace or a pod, `true` or `false`: while it is not certain that the pod's traffic is captured, it has none.
+    public static let failClosed = "apus.dev/fail-closed"
     /// The namespace whose policies hold for the whole mesh.
     public static let rootNamespace = "istio-system"
+}
+
+extension [String: String] {
+    /// Of an object's labels: every label of the selector is among them.
+    public func isMatched(by selector: [String: String]) -> Bool {
+        selector.allSatisfy { self[$0.key] == $0.value }
+    }
 }

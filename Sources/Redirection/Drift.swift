@@ -15,6 +15,11 @@ public enum Drift: Hashable, Sendable {
     /// A kernel parameter that capture needs has been changed.
     case settingDiffers(name: String, value: String, wanted: String)
     case loopbackDown
+    /// ztunnel's port on which nobody listens, or somebody else.
+    case listenerMissing(UInt16)
+
+    /// Whether it is about ztunnel's sockets, and not about what leads to them.
+    public var isListener: Bool { if case .listenerMissing = self { true } else { false } }
 
     /// A word for metrics.
     public var reason: String {
@@ -26,6 +31,7 @@ public enum Drift: Hashable, Sendable {
         case .policyRuleMissing: "policy_rule"
         case .settingDiffers: "setting"
         case .loopbackDown: "loopback"
+        case .listenerMissing: "listener"
         }
     }
 }
@@ -44,6 +50,7 @@ extension Drift: CustomStringConvertible {
         case .policyRuleMissing(let family): "the IP\(family) rule fwmark 0x111/0xfff to table 100 is missing"
         case .settingDiffers(let name, let value, let wanted): "\(name) is \(value), not \(wanted)"
         case .loopbackDown: "lo is down"
+        case .listenerMissing(let port): "nobody of ztunnel listens on port \(port)"
         }
     }
 }

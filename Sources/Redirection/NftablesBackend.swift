@@ -23,7 +23,7 @@ public struct NftablesBackend: RedirectionBackend {
         _ plan: RedirectionPlan, _ phase: RedirectionPhase, in namespace: borrowing NetworkNamespace
     ) throws -> [Drift] {
         try namespace.run { () throws(RedirectionError) in
-            try Self.asking("cannot read capture back") { () throws(NetlinkError) in
+            try RedirectionError.wrapping("cannot read capture back") { () throws(NetlinkError) in
                 var nftables = try NftablesSocket()
                 var routes = try RouteSocket()
                 let table = try nftables.table(RedirectionTable.name)
@@ -36,7 +36,7 @@ public struct NftablesBackend: RedirectionBackend {
 
     public func capturedConnections(in namespace: borrowing NetworkNamespace) throws -> Int {
         try namespace.run { () throws(RedirectionError) in
-            try Self.asking("cannot count captured connections") { () throws(NetlinkError) in
+            try RedirectionError.wrapping("cannot count captured connections") { () throws(NetlinkError) in
                 var diagnostics = try SocketDiagnostics()
                 return try CapturedConnections.count(&diagnostics)
             }
@@ -49,13 +49,13 @@ public struct NftablesBackend: RedirectionBackend {
         let message = "cannot set up capture"
         // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
-        var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
-        let table = try asking(message) { () throws(NetlinkError) in try tableWithMemory(&nftables) }
+        var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
+        let table = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try tableWithMemory(&nftables) }
         for setting in NamespaceSetting.allCases {
             guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
             try setting.setting.write(wanted)
         }
-        try asking(message) { () throws(NetlinkError) in
+        try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
             try PolicyRouting.establish(plan, &routes)
             try nftables.commit(changes(from: table, to: RedirectionTable.chains(plan, phase)))
@@ -81,11 +81,13 @@ public struct NftablesBackend: RedirectionBackend {
 
     private static func removeHere() throws(RedirectionError) {
         let message = "cannot take capture away"
-        var nftables = try asking(message) { () throws(NetlinkError) in try NftablesSocket() }
-        let table = try asking(message) { () throws(NetlinkError) in try nftables.table(RedirectionTable.name) }
+        var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
+        let table = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            try nftables.table(RedirectionTable.name)
+        }
         // The settings go back while nothing is redirected but before the table, which knows its old value, goes:
         // a connection that was open before capture would be cut if conntrack took it up under redirecting rules.
-        try asking(message) { () throws(NetlinkError) in
+        try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var leaving = Nftables.Batch()
             let translating = [RedirectionTable.Chain.natPrerouting, RedirectionTable.Chain.natOutput]
             for chain in table?.chains ?? [] where translating.contains(chain.name) {
@@ -101,20 +103,10 @@ public struct NftablesBackend: RedirectionBackend {
             try setting.setting.write(before)
         }
         guard table != nil else { return }
-        try asking(message) { () throws(NetlinkError) in
+        try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var removal = Nftables.Batch()
             removal.removeTable(RedirectionTable.name)
             try nftables.commit(removal)
-        }
-    }
-
-    private static func asking<Value>(
-        _ message: String, _ body: () throws(NetlinkError) -> Value
-    ) throws(RedirectionError) -> Value where Value: ~Copyable {
-        do throws(NetlinkError) {
-            return try body()
-        } catch {
-            throw RedirectionError(error, message)
         }
     }
 

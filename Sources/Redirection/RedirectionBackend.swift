@@ -1,4 +1,5 @@
 import LinuxNetwork
+import Netlink
 
 /// A means of capture. All functions block (system calls, no waiting for peers) and enter the namespace with the
 /// calling thread: never call them on the cooperative pool.
@@ -18,6 +19,45 @@ public protocol RedirectionBackend: Sendable {
         _ plan: RedirectionPlan, _ phase: RedirectionPhase, in namespace: borrowing NetworkNamespace
     ) throws -> [Drift]
 
+    /// ztunnel's listeners that are not there.
+    func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift]
+
+    /// Drops all TCP of the namespace but loopback's until ``unblock(in:)``, by means that do not depend on capture's own.
+    /// Doing it again changes nothing.
+    func block(in namespace: borrowing NetworkNamespace) throws
+
+    /// Ends what ``block(in:)`` began; where nothing is blocked that is no error.
+    func unblock(in namespace: borrowing NetworkNamespace) throws
+
     /// How many connections pass through ztunnel in the namespace, idle tunnels between ztunnels apart.
     func capturedConnections(in namespace: borrowing NetworkNamespace) throws -> Int
+}
+
+extension RedirectionBackend {
+    public func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift] {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot list ztunnel's listeners") { () throws(NetlinkError) in
+                var diagnostics = try SocketDiagnostics()
+                return try ZtunnelListeners.missing(plan, &diagnostics)
+            }
+        }
+    }
+
+    public func block(in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot block the pod's traffic") { () throws(NetlinkError) in
+                var nftables = try NftablesSocket()
+                try CaptureGuard.raise(&nftables)
+            }
+        }
+    }
+
+    public func unblock(in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot let the pod's traffic pass again") { () throws(NetlinkError) in
+                var nftables = try NftablesSocket()
+                try CaptureGuard.lower(&nftables)
+            }
+        }
+    }
 }

@@ -34,6 +34,17 @@ public struct RedirectionError: Error, Hashable, Sendable, CustomStringConvertib
         self.init(.kernel, message, cause: error.description, hint: hint)
     }
 
+    /// Runs what speaks netlink; its errors come out with what was being done.
+    static func wrapping<Value>(
+        _ message: String, _ body: () throws(NetlinkError) -> Value
+    ) throws(RedirectionError) -> Value where Value: ~Copyable {
+        do throws(NetlinkError) {
+            return try body()
+        } catch {
+            throw RedirectionError(error, message)
+        }
+    }
+
     public var description: String {
         var text = message
         if let cause { text += ": \(cause)" }

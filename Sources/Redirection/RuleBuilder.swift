@@ -59,11 +59,18 @@ struct RuleBuilder {
         expressions += [.immediate(withUnsafeBytes(of: zone) { Array($0) }), .setConntrackZone]
     }
 
+    mutating func inputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
+        interface(.inputName, name, comparison)
+    }
+
     mutating func outputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
+        interface(.outputName, name, comparison)
+    }
+
+    private mutating func interface(_ side: Nftables.Meta, _ name: String, _ comparison: Nftables.Comparison) {
         let text = Array(name.utf8.prefix(15))
         expressions += [
-            .loadMeta(.outputName),
-            .compare(comparison, text + Array(repeating: 0, count: 16 - text.count)),
+            .loadMeta(side), .compare(comparison, text + Array(repeating: 0, count: 16 - text.count)),
         ]
     }
 
@@ -90,6 +97,8 @@ struct RuleBuilder {
     }
 
     mutating func notrack() { expressions.append(.notrack) }
+
+    mutating func drop() { expressions.append(.verdict(.drop)) }
 
     mutating func accept() { expressions.append(.verdict(.accept)) }
 

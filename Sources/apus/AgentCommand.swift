@@ -52,6 +52,9 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "Longest that connections captured before a pod left the mesh are kept up, in seconds.")
     var drainDeadline = 300
 
+    @Flag(help: "While a pod's capture is not proven it has no network, unless it or its namespace says otherwise.")
+    var failClosed = false
+
     @Option(help: "text or json")
     var logFormat = "text"
 
@@ -144,6 +147,7 @@ struct AgentCommand: AsyncParsableCommand {
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
+        settings.failsClosed = failClosed
         settings.clusterDNS = clusterDns.split(separator: ",").compactMap { IPAddress($0) }
         settings.clusterDomain = clusterDomain
         if let tokenSocket {

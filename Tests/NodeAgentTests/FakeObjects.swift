@@ -56,6 +56,7 @@ final class FakeAnnotator: PodAnnotator {
     private let source: FakeSource
     private let journal: Journal
     private let values = Mutex<[ObjectName: String]>([:])
+    private let problems = Mutex<[ObjectName: String]>([:])
 
     init(_ source: FakeSource, _ journal: Journal) {
         self.source = source
@@ -65,10 +66,15 @@ final class FakeAnnotator: PodAnnotator {
     func annotate(_ pod: PodReference, with annotations: [String: String]) async throws(ObjectSourceError) {
         let value = annotations[MeshLabel.redirection]
         values.withLock { $0[pod.name] = value }
+        problems.withLock { $0[pod.name] = annotations[MeshLabel.redirectionProblem] }
         journal.note("status \(value ?? "none")")
         source.change { snapshot in
             snapshot.pods[pod.name]?.metadata.annotations[MeshLabel.redirection] = value
         }
+    }
+
+    func problem(of name: String) -> String? {
+        problems.withLock { $0[ObjectName(namespace: "shop", name: name)] }
     }
 
     subscript(name: String) -> String? {

@@ -102,6 +102,8 @@ final class WatchedBackend: RedirectionBackend {
     private struct State {
         var failure: RedirectionError?
         var captured: Int?
+        var missingListeners: [UInt16] = []
+        var verifications: [NamespaceID: Int] = [:]
     }
     private let state = Mutex(State())
     private let journal: Journal
@@ -110,6 +112,9 @@ final class WatchedBackend: RedirectionBackend {
     init(_ journal: Journal) { self.journal = journal }
 
     func fail(_ failure: RedirectionError?) { state.withLock { $0.failure = failure } }
+    /// How often each namespace was read back.
+    var verifications: [NamespaceID: Int] { state.withLock { $0.verifications } }
+    func setMissingListeners(_ ports: [UInt16]) { state.withLock { $0.missingListeners = ports } }
     func setCaptured(_ count: Int?) { state.withLock { $0.captured = count } }
 
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
@@ -131,8 +136,22 @@ final class WatchedBackend: RedirectionBackend {
     func verify(
         _ plan: RedirectionPlan, _ phase: RedirectionPhase, in namespace: borrowing NetworkNamespace
     ) throws -> [Drift] {
-        try real.verify(plan, phase, in: namespace)
+        let id = namespace.id
+        state.withLock { $0.verifications[id, default: 0] += 1 }
+        return try real.verify(plan, phase, in: namespace)
     }
+
+    /// The keeper of these tests makes no sockets.
+    func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift] {
+        state.withLock { $0.missingListeners.map { .listenerMissing($0) } }
+    }
+
+    func block(in namespace: borrowing NetworkNamespace) throws {
+        journal.note("block")
+        try NftablesBackend().block(in: namespace)
+    }
+
+    func unblock(in namespace: borrowing NetworkNamespace) throws { try real.unblock(in: namespace) }
 
     func capturedConnections(in namespace: borrowing NetworkNamespace) throws -> Int {
         try state.withLock { $0.captured } ?? real.capturedConnections(in: namespace)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/if_packet.h>
+#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -58,6 +59,10 @@ ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const in
 /// did not fit; descriptors that did arrive are the caller's in any case.
 ssize_t apus_receive_descriptors(
     int fd, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count, bool *truncated);
+
+/// Receives one netlink packet without waiting. `*nsid` names the namespace it comes from as the socket's own knows it,
+/// or is -1 for its own.
+ssize_t apus_receive_netlink(int fd, void *bytes, size_t length, int32_t *nsid);
 
 /// For the data path: gives up everything that is not needed, in the one thread that exists. Empties all five
 /// capability sets, sets no_new_privs, makes the process non-dumpable and installs the seccomp filter. When run by

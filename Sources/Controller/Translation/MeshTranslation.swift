@@ -41,10 +41,3 @@ public struct MeshTranslation: Sendable {
             warnings: authorizations.warnings.sorted())
     }
 }
-
-extension [String: String] {
-    /// Every label of the selector is on the object.
-    func isMatched(by selector: [String: String]) -> Bool {
-        selector.allSatisfy { self[$0.key] == $0.value }
-    }
-}
