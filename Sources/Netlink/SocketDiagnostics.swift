@@ -1,4 +1,5 @@
 import Addressing
+import Glibc
 
 /// A TCP socket as the kernel lists it (sock_diag).
 public struct SocketEntry: Hashable, Sendable {
@@ -26,6 +27,9 @@ public struct SocketEntry: Hashable, Sendable {
     public let inode: UInt32
     /// The mark of its packets; `nil` without CAP_NET_ADMIN.
     public let mark: UInt32?
+    /// Names this very socket to the kernel, with the cookie that no other has: `struct inet_diag_sockid`, behind the
+    /// family as listed.
+    let identity: [UInt8]
 }
 
 /// Lists the sockets of a network namespace.
@@ -52,6 +56,20 @@ public struct SocketDiagnostics: ~Copyable {
         return all
     }
 
+    /// Ends a connection: the process that holds it sees ECONNABORTED, its peer a reset. One that is over already is no
+    /// error; the socket's cookie keeps a later one with the same addresses from being meant.
+    /// - Throws: EOPNOTSUPP where the kernel is built without CONFIG_INET_DIAG_DESTROY.
+    public mutating func destroy(_ entry: SocketEntry) throws(NetlinkError) {
+        let states = UInt32.max
+        let body = [entry.identity[0], 6, 0, 0] + states.nativeBytes + entry.identity.dropFirst()
+        do throws(NetlinkError) {
+            try socket.request(
+                NetlinkSocket.Message(type: 21, body: body), "end the connection \(entry.local) to \(entry.remote)")
+        } catch {
+            guard error.code == ENOENT else { throw error }
+        }
+    }
+
     private static func decode(_ body: ArraySlice<UInt8>) -> SocketEntry? {
         // struct inet_diag_msg, 72 bytes.
         guard body.count >= 72 else { return nil }
@@ -64,6 +82,7 @@ public struct SocketDiagnostics: ~Copyable {
         func port(_ at: Int) -> UInt16 { UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) }
         return SocketEntry(
             state: state, local: Endpoint(local, port(4)).canonical, remote: Endpoint(remote, port(6)).canonical,
-            inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15))
+            inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15),
+            identity: [bytes[0]] + bytes[4..<52])
     }
 }

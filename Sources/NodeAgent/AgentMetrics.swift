@@ -10,6 +10,8 @@ struct AgentMetrics: Sendable {
     let enrolment: HistogramFamily
     let cut: CounterFamily
     let blocked: GaugeFamily
+    let spared: GaugeFamily
+    let sparedCut: CounterFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         pods = try registry.gauge(
@@ -28,6 +30,12 @@ struct AgentMetrics: Sendable {
             buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5])
         blocked = try registry.gauge(
             "apus_agent_blocked_pods", "Pods that have no network until their capture is proven.")
+        spared = try registry.gauge(
+            "apus_agent_spared_connections", "Connections from before their pod's enrolment that go past the mesh.")
+        sparedCut = try registry.counter(
+            "apus_agent_spared_connections_cut",
+            "Connections from before their pod's enrolment that were cut, and why.",
+            labels: ["reason"])
         cut = try registry.counter(
             "apus_agent_drain_deadlines", "Un-enrolments that ended with captured connections still open.")
     }

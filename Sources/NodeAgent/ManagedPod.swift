@@ -20,6 +20,8 @@ final class ManagedPod {
             }
         }
     }
+    /// The kernel is being read back, or repaired: how it ends is not known yet.
+    var isUnderProof = false
     /// It was proven at some time since it was enrolled: what is not now is no beginning, but damage.
     var wasProven = false
     /// What keeps capture from being whole, for its owner.
@@ -31,10 +33,15 @@ final class ManagedPod {
     /// Counts the changes of direction, so that what belongs to an older one stops.
     var generation = 0
     var drain: Task<Void, Never>?
+    /// Leaving, and new connections are captured no more.
+    var hasStoppedCapturing = false
     var reconciliation: Task<Void, Never>?
     var needsReconciliation = false
     /// Something has changed in the namespace: a look at it is due.
     var suspicion: Task<Void, Never>?
+    /// Connections from before its enrolment.
+    var spared = SparedList()
+    var sparedWatch: Task<Void, Never>?
     /// Whom the pod's DNS is forwarded to, as far as it is known.
     var resolver: PodResolver?
     /// ``resolver`` is what the pod's processes see.
@@ -42,11 +49,16 @@ final class ManagedPod {
     var resolverWatch: Task<Void, Never>?
 
     /// What the status is to say. A pod whose capture is damaged is pending to the others of the mesh.
-    enum Report: Equatable {
-        case absent
-        case pending(problem: String?)
-        case degraded(problem: String?)
-        case enabled
+    struct Report: Equatable {
+        enum State: Equatable {
+            case absent
+            case pending(problem: String?)
+            case degraded(problem: String?)
+            case enabled
+        }
+        var state: State
+        /// Connections that go past the mesh.
+        var spared: String?
     }
 
     init(_ record: PodRecord, _ namespace: SharedNamespace) {
@@ -58,16 +70,22 @@ final class ManagedPod {
     var reference: PodReference { PodReference(name: name, uid: record.objectUID) }
     /// The keeper holds the pod's sockets, or should.
     var isInMesh: Bool { record.phase == .capturing || record.phase == .leaving }
+    /// There is something in its namespace that can be held against what should be.
+    var isVerifiable: Bool { record.phase == .capturing || record.phase == .leaving && hasStoppedCapturing }
 
     func turn(to phase: PodRecord.Phase) {
         record.phase = phase
         generation += 1
         wasProven = false
+        hasStoppedCapturing = false
         problem = nil
         drain?.cancel()
         drain = nil
         resolverWatch?.cancel()
         resolverWatch = nil
+        sparedWatch?.cancel()
+        sparedWatch = nil
+        spared = SparedList()
     }
 }
 

@@ -46,6 +46,7 @@ extension NodeAgent {
             ])
         await report(pod)
         watchForResolver(pod)
+        watchSpared(pod)
     }
 
     /// Takes over what the object asks of ztunnel, and names what in it means nothing.
@@ -129,6 +130,7 @@ extension NodeAgent {
         switch step {
         case .stopCapturing:
             try await pool.run { try backend.leave(plan, in: namespace.value) }
+            pod.hasStoppedCapturing = true
         case .letGo:
             try await keeper.remove(uid: pod.record.uid, drain: true)
             try await takeAway(pod)

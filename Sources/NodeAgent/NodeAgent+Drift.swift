@@ -41,7 +41,7 @@ extension NodeAgent {
     /// Looks at a pod soon. A moment is waited so that the many messages of one change, the agent's own among them, cost
     /// one look; and so that somebody who goes on changing things keeps the agent busy, but not more than that.
     private func suspect(_ pod: ManagedPod) {
-        guard pod.isInMesh, pod.suspicion == nil else { return }
+        guard pod.isVerifiable, pod.suspicion == nil else { return }
         let id = pod.record.containerID
         let pause = configuration.driftPause
         pod.suspicion = Task {

@@ -50,6 +50,7 @@ extension NodeAgent {
         }
         for pod in pods.values {
             if pod.record.phase == .leaving { startDrain(pod) }
+            watchSpared(pod)
             scheduleReconciliation(pod)
         }
         updateGauges()
@@ -57,11 +58,14 @@ extension NodeAgent {
 
     private func reportedState(of record: PodRecord) -> ManagedPod.Report? {
         guard let object = object(of: record) else { return nil }
-        return switch object.metadata.annotations[MeshLabel.redirection] {
-        case nil: .absent
-        case MeshLabel.redirectionEnabled: .enabled
-        default: .pending(problem: object.metadata.annotations[MeshLabel.redirectionProblem])
-        }
+        let annotations = object.metadata.annotations
+        let state: ManagedPod.Report.State =
+            switch annotations[MeshLabel.redirection] {
+            case nil: .absent
+            case MeshLabel.redirectionEnabled: .enabled
+            default: .pending(problem: annotations[MeshLabel.redirectionProblem])
+            }
+        return ManagedPod.Report(state: state, spared: annotations[MeshLabel.sparedConnections])
     }
 
     // MARK: One pod
@@ -154,13 +158,16 @@ extension NodeAgent {
 
     /// Reads the state of a pod that is or was captured back, and repairs what differs.
     func prove(_ pod: ManagedPod) async throws {
-        guard pod.isInMesh else { return }
+        guard pod.isVerifiable else { return await report(pod) }
+        pod.isUnderProof = true
         do {
             let found = try await inspect(pod)
             if !found.isEmpty || isKeeperListed && pod.keeperState == nil { try await repair(pod, found) }
             pod.isProven = pod.record.phase == .capturing
             try await open(pod)
+            pod.isUnderProof = false
         } catch {
+            pod.isUnderProof = false
             if !pod.isProven { pod.problem = AgentError(error).message }
             await report(pod)
             throw error
@@ -308,14 +315,20 @@ extension NodeAgent {
     }
 
     private func wantedReport(_ pod: ManagedPod) -> ManagedPod.Report {
+        ManagedPod.Report(state: wantedState(pod), spared: pod.spared.text)
+    }
+
+    private func wantedState(_ pod: ManagedPod) -> ManagedPod.Report.State {
         guard pod.record.phase == .capturing else { return .absent }
+        // What is mended in a moment is no news: peers would turn to plain text for it.
+        if pod.isUnderProof, let state = pod.reported?.state { return state }
         guard pod.isProven else {
             return pod.wasProven ? .degraded(problem: pod.problem) : .pending(problem: pod.problem)
         }
         guard pod.keeperState != .failed else { return .pending(problem: "ztunnel refuses the pod") }
         if pod.keeperState == .served { return .enabled }
         let since = pod.unservedSince ?? ContinuousClock.now
-        let isRestart = pod.reported == .enabled && ContinuousClock.now - since < configuration.pendingGrace
+        let isRestart = pod.reported?.state == .enabled && ContinuousClock.now - since < configuration.pendingGrace
         return isRestart ? .enabled : .pending(problem: "no ztunnel serves the pod")
     }
 
@@ -326,7 +339,8 @@ extension NodeAgent {
             let wanted = self.wantedReport(pod)
             guard pod.reported != wanted else { return }
             var annotations: [String: String] = [:]
-            switch wanted {
+            annotations[MeshLabel.sparedConnections] = wanted.spared
+            switch wanted.state {
             case .absent: break
             case .pending(let problem), .degraded(let problem):
                 annotations[MeshLabel.redirection] = MeshLabel.redirectionPending

@@ -95,6 +95,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.reconciliation?.cancel()
             pod.resolverWatch?.cancel()
             pod.suspicion?.cancel()
+            pod.sparedWatch?.cancel()
         }
         driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
@@ -187,7 +188,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
                 case .leaving: .leaving
                 }
             let reported: String? =
-                switch pod.reported {
+                switch pod.reported?.state {
                 case .enabled: MeshLabel.redirectionEnabled
                 case .pending, .degraded: MeshLabel.redirectionPending
                 case .absent, nil: nil
@@ -206,7 +207,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             case .attached, .gone: counts["attached", default: 0] += 1
             case .leaving: counts["leaving", default: 0] += 1
             case .capturing:
-                switch pod.reported {
+                switch pod.reported?.state {
                 case .enabled: counts["enabled", default: 0] += 1
                 case .degraded: counts["degraded", default: 0] += 1
                 case .pending, .absent, nil: counts["pending", default: 0] += 1
@@ -214,6 +215,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             }
         }
         for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
+        metrics.spared.with([]).set(Int64(pods.values.reduce(0) { $0 + $1.spared.count }))
         metrics.blocked.with([]).set(Int64(pods.values.count { $0.isBlocked == true }))
     }
 }

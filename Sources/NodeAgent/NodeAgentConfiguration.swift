@@ -17,6 +17,11 @@ public struct NodeAgentConfiguration: Sendable {
     /// Whether every pod is to be without network while its capture is not proven, unless it or its namespace says
     /// otherwise (``MeshLabel/failClosed``). Pods that accept mutual TLS alone are in any case.
     public var failsClosed = false
+    /// How long connections that were open at a pod's enrolment may go past the mesh; `nil` for as long as they live. Those
+    /// of pods that take mutual TLS alone are cut at once.
+    public var sparedDeadline: Duration?
+    /// How often they are counted.
+    public var sparedPoll = Duration.seconds(5)
     /// At un-enrolment: how long peers get to learn that HBONE is over, before capture changes.
     public var peerUpdateTime = Duration.seconds(2)
     /// At un-enrolment: how long captured connections may live on. After that they are cut.

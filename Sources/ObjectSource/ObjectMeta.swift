@@ -62,6 +62,8 @@ public enum MeshLabel {
     public static let redirectionPending = "pending"
     /// The annotation that says what keeps a pod's capture from being whole.
     public static let redirectionProblem = "apus.dev/redirection-problem"
+    /// The annotation that names connections from before the pod's enrolment, which go past the mesh until they close.
+    public static let sparedConnections = "apus.dev/spared-connections"
     /// On a namespace or a pod, `true` or `false`: while it is not certain that the pod's traffic is captured, it has none.
     public static let failClosed = "apus.dev/fail-closed"
     /// The namespace whose policies hold for the whole mesh.

@@ -22,6 +22,12 @@ public protocol RedirectionBackend: Sendable {
     /// ztunnel's listeners that are not there.
     func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift]
 
+    /// Connections that were open when capture began and go on past ztunnel until they close.
+    func sparedConnections(in namespace: borrowing NetworkNamespace) throws -> [SocketEntry]
+
+    /// Ends these connections.
+    func cut(_ connections: [SocketEntry], in namespace: borrowing NetworkNamespace) throws
+
     /// Drops all TCP of the namespace but loopback's until ``unblock(in:)``, by means that do not depend on capture's own.
     /// Doing it again changes nothing.
     func block(in namespace: borrowing NetworkNamespace) throws
@@ -39,6 +45,24 @@ extension RedirectionBackend {
             try RedirectionError.wrapping("cannot list ztunnel's listeners") { () throws(NetlinkError) in
                 var diagnostics = try SocketDiagnostics()
                 return try ZtunnelListeners.missing(plan, &diagnostics)
+            }
+        }
+    }
+
+    public func sparedConnections(in namespace: borrowing NetworkNamespace) throws -> [SocketEntry] {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot list the pod's connections") { () throws(NetlinkError) in
+                var diagnostics = try SocketDiagnostics()
+                return try SparedConnections.list(&diagnostics)
+            }
+        }
+    }
+
+    public func cut(_ connections: [SocketEntry], in namespace: borrowing NetworkNamespace) throws {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot end connections that go past the mesh") { () throws(NetlinkError) in
+                var diagnostics = try SocketDiagnostics()
+                for connection in connections { try diagnostics.destroy(connection) }
             }
         }
     }

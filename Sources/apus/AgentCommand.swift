@@ -55,6 +55,13 @@ struct AgentCommand: AsyncParsableCommand {
     @Flag(help: "While a pod's capture is not proven it has no network, unless it or its namespace says otherwise.")
     var failClosed = false
 
+    @Option(
+        help: """
+            Longest that connections open at a pod's enrolment go past the mesh, in seconds; without it until they close. \
+            Those of pods that take mutual TLS alone are cut at once.
+            """)
+    var sparedDeadline: Int?
+
     @Option(help: "text or json")
     var logFormat = "text"
 
@@ -85,6 +92,9 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard !spawn || (controller != nil && tokenSocket != nil && logDir != nil) else {
             throw ValidationError("--spawn needs --controller, --token-socket and --log-dir")
+        }
+        guard sparedDeadline.map((0...604_800).contains) ?? true else {
+            throw ValidationError("--spared-deadline \(sparedDeadline ?? 0): expected 0 to 604800 seconds")
         }
         guard (1...86_400).contains(drainDeadline) else {
             throw ValidationError("--drain-deadline \(drainDeadline): expected 1 to 86400 seconds")
@@ -148,6 +158,7 @@ struct AgentCommand: AsyncParsableCommand {
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
         settings.failsClosed = failClosed
+        settings.sparedDeadline = sparedDeadline.map { .seconds($0) }
         settings.clusterDNS = clusterDns.split(separator: ",").compactMap { IPAddress($0) }
         settings.clusterDomain = clusterDomain
         if let tokenSocket {

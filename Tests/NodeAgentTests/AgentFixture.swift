@@ -65,6 +65,58 @@ final class FakePod: Sendable {
     }
 }
 
+/// A connection between a pod and somebody outside of it.
+final class PodConnection: Sendable {
+    private let world: NetworkNamespace
+    private let descriptors: [CInt]
+
+    /// Gives the pod a link to a namespace of its own, and connects across it.
+    init(_ pod: FakePod) throws {
+        let world = try NetworkNamespace.make()
+        let descriptor = pod.namespace.value.raw
+        let (here, there) = (IPAddress(10, 98, 0, 1), IPAddress(10, 98, 0, 2))
+        func configure(_ address: IPAddress) throws {
+            var routes = try RouteSocket()
+            let link = try #require(try routes.link(named: "eth0"))
+            try routes.setUp(link.index)
+            try routes.add(InterfaceAddress(address, prefixLength: 24, interface: link.index))
+        }
+        let listener = try world.run { () throws -> FileDescriptor in
+            var routes = try RouteSocket()
+            try routes.createPair("eth0", peer: "eth0", peerNamespace: descriptor)
+            try configure(here)
+            let listener = try Sockets.tcp(dualStack: false)
+            try Sockets.bind(listener.raw, to: Endpoint(here, 7000), dualStack: false)
+            try Sockets.listen(listener.raw, backlog: 4)
+            return listener
+        }
+        let client = try pod.namespace.value.run { () throws -> FileDescriptor in
+            try configure(there)
+            let client = try Sockets.tcp(dualStack: false)
+            _ = try Sockets.connect(client.raw, to: Endpoint(here, 7000), dualStack: false)
+            return client
+        }
+        var entry = pollfd(fd: listener.raw, events: Int16(POLLIN), revents: 0)
+        guard poll(&entry, 1, 5000) == 1, let accepted = try Sockets.accept(listener.raw) else {
+            throw SystemError("accept", code: ETIMEDOUT)
+        }
+        self.world = world
+        descriptors = [client.release(), accepted.takeDescriptor().release()]
+    }
+
+    deinit { for descriptor in descriptors { close(descriptor) } }
+
+    func shutDown() { for descriptor in descriptors { shutdown(descriptor, CInt(SHUT_RDWR)) } }
+
+    /// Whether bytes still go across.
+    func works() -> Bool {
+        guard send(descriptors[0], "x", 1, CInt(MSG_NOSIGNAL)) == 1 else { return false }
+        var entry = pollfd(fd: descriptors[1], events: Int16(POLLIN), revents: 0)
+        var byte: UInt8 = 0
+        return poll(&entry, 1, 1000) == 1 && recv(descriptors[1], &byte, 1, 0) == 1
+    }
+}
+
 /// An agent with everything around it, in memory but for the kernel.
 final class AgentFixture: Sendable {
     let folder: TemporaryFolder

@@ -56,7 +56,7 @@ final class FakeAnnotator: PodAnnotator {
     private let source: FakeSource
     private let journal: Journal
     private let values = Mutex<[ObjectName: String]>([:])
-    private let problems = Mutex<[ObjectName: String]>([:])
+    private let all = Mutex<[ObjectName: [String: String]]>([:])
 
     init(_ source: FakeSource, _ journal: Journal) {
         self.source = source
@@ -66,15 +66,18 @@ final class FakeAnnotator: PodAnnotator {
     func annotate(_ pod: PodReference, with annotations: [String: String]) async throws(ObjectSourceError) {
         let value = annotations[MeshLabel.redirection]
         values.withLock { $0[pod.name] = value }
-        problems.withLock { $0[pod.name] = annotations[MeshLabel.redirectionProblem] }
+        all.withLock { $0[pod.name] = annotations }
         journal.note("status \(value ?? "none")")
         source.change { snapshot in
             snapshot.pods[pod.name]?.metadata.annotations[MeshLabel.redirection] = value
         }
     }
 
-    func problem(of name: String) -> String? {
-        problems.withLock { $0[ObjectName(namespace: "shop", name: name)] }
+    func problem(of name: String) -> String? { annotation(MeshLabel.redirectionProblem, of: name) }
+    func spared(of name: String) -> String? { annotation(MeshLabel.sparedConnections, of: name) }
+
+    private func annotation(_ annotation: String, of name: String) -> String? {
+        all.withLock { $0[ObjectName(namespace: "shop", name: name)]?[annotation] }
     }
 
     subscript(name: String) -> String? {

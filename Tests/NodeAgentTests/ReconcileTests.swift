@@ -217,6 +217,7 @@ struct ReconcileTests {
         let second = try await AgentFixture(folder: folder, source: first.source, keeperPods: first.keeper)
         try await eventually("repaired") { try pods[1].drift().isEmpty }
         try await eventually("the one that is gone is given up") { first.keeper.pods["u-2"] == nil }
+        try await eventually("the keeper was asked") { first.journal.all.contains("keeper add u-1") }
         try await eventually("its record, too") { try second.records == ["c0", "c1", "plain"] }
         #expect(try pods[0].drift().isEmpty)
         #expect(second.journal.all == ["apply"])

@@ -6,40 +6,13 @@ import Testing
 
 @Suite("Open connections at enrolment and un-enrolment", .serialized)
 struct LiveConnectionTests {
-    /// One connection out of the pod and one into it, established.
-    private struct Open {
-        let out: Stream
-        let outFar: Stream
-        let into: Stream
-        let intoNear: Stream
-
-        init(_ network: Network, _ family: IPAddress.Family) throws {
-            let far = try Listener(Endpoint(any(family), 7000), in: network.world)
-            let near = try Listener(Endpoint(any(family), 7000), in: network.pod)
-            out = try Stream(family: family, in: network.pod)
-            try out.connect(to: Endpoint(Network.worldAddress(family), 7000))
-            outFar = try far.accept().stream
-            into = try Stream(family: family, in: network.world)
-            try into.connect(to: Endpoint(Network.podAddress(family), 7000))
-            intoNear = try near.accept().stream
-            try exchange()
-        }
-
-        func exchange() throws {
-            try out.exchange(with: outFar)
-            try outFar.exchange(with: out)
-            try into.exchange(with: intoNear)
-            try intoNear.exchange(with: into)
-        }
-    }
-
     @Test("those open before go on through enrolment, leaving and removal", arguments: IPAddress.Family.allCases)
     func survive(family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
             let backend = NftablesBackend()
             let plan = RedirectionPlan()
-            let open = try Open(network, family)
+            let open = try OpenConnections(network, family)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             try backend.apply(plan, in: network.pod)
             try open.exchange()
@@ -60,7 +33,7 @@ struct LiveConnectionTests {
     func control(family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let open = try Open(network, family)
+            let open = try OpenConnections(network, family)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             try NftablesBackend().apply(RedirectionPlan(sparesOpenConnections: false), in: network.pod)
             #expect(throws: (any Error).self) {
@@ -135,5 +108,32 @@ struct LiveConnectionTests {
             try oneConnection()
             #expect(try backend.capturedConnections(in: network.pod) == 0)
         }
+    }
+}
+
+/// One connection out of the pod and one into it, established.
+struct OpenConnections {
+    let out: Stream
+    let outFar: Stream
+    let into: Stream
+    let intoNear: Stream
+
+    init(_ network: Network, _ family: IPAddress.Family) throws {
+        let far = try Listener(Endpoint(any(family), 7000), in: network.world)
+        let near = try Listener(Endpoint(any(family), 7000), in: network.pod)
+        out = try Stream(family: family, in: network.pod)
+        try out.connect(to: Endpoint(Network.worldAddress(family), 7000))
+        outFar = try far.accept().stream
+        into = try Stream(family: family, in: network.world)
+        try into.connect(to: Endpoint(Network.podAddress(family), 7000))
+        intoNear = try near.accept().stream
+        try exchange()
+    }
+
+    func exchange() throws {
+        try out.exchange(with: outFar)
+        try outFar.exchange(with: out)
+        try into.exchange(with: intoNear)
+        try intoNear.exchange(with: into)
     }
 }
