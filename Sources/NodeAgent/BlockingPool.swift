@@ -5,8 +5,11 @@ import Synchronization
 final class BlockingPool: Sendable {
     private let threads: [EventLoopThread<Void>]
     private let next = Atomic<Int>(0)
+    /// Asked before each piece of work, on its thread. For tests, in which an agent dies between two of them.
+    private let before: @Sendable () throws -> Void
 
-    init(threads count: Int) throws {
+    init(threads count: Int, before: @escaping @Sendable () throws -> Void = {}) throws {
+        self.before = before
         threads = try (0..<count).map { index in
             try EventLoopThread<Void>(name: "agent-work-\(index)") { _ in }
         }
@@ -15,7 +18,12 @@ final class BlockingPool: Sendable {
     func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
         let thread = threads[Int(UInt(bitPattern: index) % UInt(threads.count))]
-        guard let result = await thread.perform({ _ in Result { try body() } }) else {
+        guard let result = await thread.perform({ [before] _ in
+            Result {
+                try before()
+                return try body()
+            }
+        }) else {
             throw AgentError(.tryAgain, "the agent is ending")
         }
         return try result.get()

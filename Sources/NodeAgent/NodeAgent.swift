@@ -55,7 +55,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.log = log
         rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
         store = PodRecordStore(folder: configuration.recordsFolder)
-        pool = try BlockingPool(threads: 4)
+        pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
         objects = source.snapshot()
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.

@@ -43,6 +43,9 @@ public struct NodeAgentConfiguration: Sendable {
     /// cancelled after ``peerUpdateTime``. Without one the whole time is waited.
     public var peersUpdated: (@Sendable (PodReference) async -> Void)?
 
+    /// Called before each piece of work on kernel or disk. For tests, which let an agent die there.
+    var beforeWork: @Sendable () throws -> Void = {}
+
     public init(nodeName: String, runDirectory: String) {
         self.nodeName = nodeName
         self.runDirectory = runDirectory

@@ -4,11 +4,12 @@ import Handover
 import LinuxNetwork
 import Logging
 import Netlink
-import NodeAgent
 import ObjectSource
 import Observability
 import Redirection
 import Testing
+
+@testable import NodeAgent
 
 /// Waits until a condition holds.
 func eventually(
@@ -131,7 +132,8 @@ final class AgentFixture: Sendable {
 
     init(
         folder: TemporaryFolder? = nil, source: FakeSource? = nil, keeperPods: FakeKeeper? = nil,
-        keeperAway: Bool = false, configure: (inout NodeAgentConfiguration) -> Void = { _ in }
+        keeperAway: Bool = false, life: AgentLife = AgentLife(),
+        configure: (inout NodeAgentConfiguration) -> Void = { _ in }
     ) async throws {
         let folder = try folder ?? TemporaryFolder()
         let source = source ?? FakeSource()
@@ -147,11 +149,13 @@ final class AgentFixture: Sendable {
         configuration.drainPoll = .milliseconds(5)
         configuration.pendingGrace = .seconds(60)
         configuration.verifyInterval = .seconds(3600)
+        configuration.beforeWork = { try life.step() }
         configure(&configuration)
         var log = Logger(label: "agent", factory: { _ in SwiftLogNoOpLogHandler() })
         log.logLevel = .critical
         let agent = try NodeAgent(
-            configuration, source: source, annotator: annotator, backend: backend, keeper: keeper, metrics: registry,
+            configuration, source: source, annotator: MortalAnnotator(annotator, life), backend: backend,
+            keeper: MortalKeeper(keeper, life), metrics: registry,
             log: log)
         self.agent = agent
         task = Task { try await agent.run() }
