@@ -125,6 +125,11 @@ ssize_t apus_receive_descriptors(
     return received;
 }
 
+int apus_bind_netlink(int fd) {
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+    return bind(fd, (struct sockaddr *)&address, sizeof address);
+}
+
 ssize_t apus_receive_netlink(int fd, void *bytes, size_t length, int32_t *nsid) {
     union {
         struct cmsghdr header;

@@ -1,5 +1,3 @@
-import CLinux
-import CMnl
 import Glibc
 import LinuxNetwork
 
@@ -18,14 +16,15 @@ public struct NamespaceChanges: ~Copyable, Sendable {
         case anywhere
     }
 
-    private let route: FileDescriptor
-    private let netfilter: FileDescriptor
+    private let route: NetlinkListener
+    private let netfilter: NetlinkListener
 
     /// Opens the sockets in the calling thread's namespace, which needs CAP_NET_BROADCAST over the others.
-    public init() throws(NetlinkError) {
+    public init() throws(SystemError) {
         let groups = [Group.links, .trafficControl, .routesV4, .rulesV4, .routesV6, .rulesV6].map(\.rawValue)
-        let route = try Self.open(.route, groups: groups)
-        let netfilter = try Self.open(.netfilter, groups: [7])
+        let route = try NetlinkListener(bus: NetlinkSocket.Bus.route.rawValue, groups: groups)
+        let netfilter = try NetlinkListener(
+            bus: NetlinkSocket.Bus.netfilter.rawValue, groups: [Self.nftables])
         self.route = route
         self.netfilter = netfilter
     }
@@ -43,65 +42,21 @@ public struct NamespaceChanges: ~Copyable, Sendable {
         case rulesV6 = 19
     }
 
-    private enum Option {
-        static let level: CInt = 270
-        static let addMembership: CInt = 1
-        static let listenEverywhere: CInt = 8
-    }
-
-    private static func open(
-        _ bus: NetlinkSocket.Bus, groups: [CInt]
-    ) throws(NetlinkError) -> FileDescriptor {
-        func checked(_ operation: String, _ body: () -> CInt) throws(NetlinkError) -> CInt {
-            let result = body()
-            guard result >= 0 else { throw NetlinkError(operation: operation, code: errno) }
-            return result
-        }
-        let descriptor = FileDescriptor(
-            owning: try checked("open netlink socket") {
-                socket(AF_NETLINK, CInt(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), bus.rawValue)
-            })
-        let raw = descriptor.raw
-        func set(_ level: CInt, _ option: CInt, _ value: CInt) -> CInt {
-            var value = value
-            return setsockopt(raw, level, option, &value, socklen_t(MemoryLayout<CInt>.size))
-        }
-        // Without a name of its own the kernel takes it for the one who made each change, who is not told.
-        var address = sockaddr_nl()
-        address.nl_family = sa_family_t(AF_NETLINK)
-        _ = try checked("bind netlink socket") {
-            withUnsafeBytes(of: &address) {
-                bind(raw, $0.baseAddress?.assumingMemoryBound(to: sockaddr.self), socklen_t($0.count))
-            }
-        }
-        // Beyond the system's limit where that is allowed; what does not fit is told as ``Place/anywhere``.
-        if set(SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20) != 0 { _ = set(SOL_SOCKET, SO_RCVBUF, 1 << 20) }
-        _ = try checked("hear of other namespaces") { set(Option.level, Option.listenEverywhere, 1) }
-        for group in groups {
-            _ = try checked("join netlink group \(group)") { set(Option.level, Option.addMembership, group) }
-        }
-        return descriptor
-    }
+    /// NFNLGRP_NFTABLES
+    private static let nftables: CInt = 7
 
     /// Takes all that the sockets hold, without waiting.
     public borrowing func take() -> Set<Place> {
         var places: Set<Place> = []
-        // Room for the largest message the kernel sends; a longer one is cut, and where it comes from is known all the same.
-        withUnsafeTemporaryAllocation(byteCount: 32 * 1024, alignment: 8) { buffer in
-            for descriptor in descriptors {
-                while true {
-                    var number: Int32 = -1
-                    let count = apus_receive_netlink(descriptor, buffer.baseAddress, buffer.count, &number)
-                    if count >= 0 {
-                        places.insert(number < 0 ? .own : .namespace(number))
-                    } else if errno == ENOBUFS {
-                        places.insert(.anywhere)
-                    } else if errno != EINTR {
-                        break
-                    }
-                }
+        func add(_ message: NetlinkListener.Message) {
+            switch message {
+            case .from(nil): places.insert(.own)
+            case .from(let number?): places.insert(.namespace(number))
+            case .lost: places.insert(.anywhere)
             }
         }
+        while let message = route.next() { add(message) }
+        while let message = netfilter.next() { add(message) }
         return places
     }
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <linux/if_packet.h>
-#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -60,6 +59,8 @@ ssize_t apus_send_descriptors(int fd, const void *bytes, size_t length, const in
 ssize_t apus_receive_descriptors(
     int fd, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count, bool *truncated);
 
+/// Binds a netlink socket to an address of the kernel's choice.
+int apus_bind_netlink(int fd);
 /// Receives one netlink packet without waiting. `*nsid` names the namespace it comes from as the socket's own knows it,
 /// or is -1 for its own.
 ssize_t apus_receive_netlink(int fd, void *bytes, size_t length, int32_t *nsid);
