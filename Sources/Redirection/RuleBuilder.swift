@@ -59,12 +59,18 @@ struct RuleBuilder {
         expressions += [.immediate(withUnsafeBytes(of: zone) { Array($0) }), .setConntrackZone]
     }
 
+    mutating func inputInterface(_ name: String) {
+        expressions += [.loadMeta(.inputName), .compare(.equal, Self.padded(name))]
+    }
+
     mutating func outputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
-        let text = Array(name.utf8.prefix(15))
-        expressions += [
-            .loadMeta(.outputName),
-            .compare(comparison, text + Array(repeating: 0, count: 16 - text.count)),
-        ]
+        expressions += [.loadMeta(.outputName), .compare(comparison, Self.padded(name))]
+    }
+
+    /// An interface's name as the kernel holds it. No longer one gets here: ``RedirectionPlan`` lets none in.
+    private static func padded(_ name: String) -> [UInt8] {
+        let text = Array(name.utf8.prefix(InterfaceName.mostBytes))
+        return text + Array(repeating: 0, count: 16 - text.count)
     }
 
     mutating func mark(_ comparison: Nftables.Comparison, _ mark: UInt32, mask: UInt32) {
