@@ -164,8 +164,8 @@ enum RedirectWork {
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.append(first.id) }
         guard !hosts.contains(namespace.id) else {
             throw RedirectionError(
-                .setting, "--netns \(path) is the node's own namespace or this process's; capture there would cut it off",
-                hint: "name a pod's namespace")
+                .setting, "--netns \(path) is the node's own namespace or this process's",
+                hint: "capture there would cut the node off; name a pod's namespace")
         }
         return namespace
     }
