@@ -62,6 +62,7 @@ private struct NftablesRuleWriter {
         case .loadMeta(let key): load(key)
         case .loadPayload(let header, let offset, let length): load(header, offset, length)
         case .loadConntrack(let key): loaded = ("ct \(key)", key == .state ? .state : .hexMark)
+        case .loadSocketCgroup(let level): loaded = ("socket cgroupv2 level \(level)", .number)
         case .bitwise(let mask, let xor): self.mask = (mask, xor)
         case .compare(let comparison, let value): compare(comparison, value)
         case .immediate(let value): immediate = value

@@ -205,19 +205,16 @@ public enum NodeCheck {
     private static func optional() -> [NodeFeature] {
         [
             attempt("cgroup v2", "4.5", required: false, hint: "mount -t cgroup2; systemd.unified_cgroup_hierarchy=1") {
-                guard let mount = cgroupMount() else { throw RedirectionError(.kernel, "no cgroup2 is mounted") }
+                guard let mount = ControlGroups.mount() else {
+                    throw RedirectionError(.kernel, "no cgroup2 is mounted")
+                }
                 return "mounted at \(mount)"
             },
             attempt(
                 "sockets by cgroup in rules", "5.13", required: false,
                 hint: "modprobe nft_socket, or \(config), CONFIG_NFT_SOCKET, CONFIG_SOCK_CGROUP_DATA"
             ) {
-                // struct: key 3 (the cgroup), register 1, level 1; each an attribute of 8 bytes.
-                let data = [(1, 3), (2, 1), (3, 1)].flatMap { (type, value) -> [UInt8] in
-                    withUnsafeBytes(of: UInt16(8)) { Array($0) } + withUnsafeBytes(of: UInt16(type)) { Array($0) }
-                        + withUnsafeBytes(of: UInt32(value).bigEndian) { Array($0) }
-                }
-                let match = Nftables.Rule([.other(name: "socket", data: data)])
+                let match = Nftables.Rule([.loadSocketCgroup(level: 1)])
                 try rules([Nftables.Chain("out", .init(.filter, .output, priority: 0), rules: [match])])
                 return "made a rule that asks a packet's socket for its cgroup"
             },
@@ -227,24 +224,5 @@ public enum NodeCheck {
                 return path
             },
         ]
-    }
-
-    /// Where the first cgroup v2 hierarchy is mounted: the fifth field of a line of mountinfo (proc(5)), before the
-    /// separator behind which the type stands.
-    private static func cgroupMount() -> String? {
-        guard let file = fopen("/proc/self/mountinfo", "re") else { return nil }
-        defer { fclose(file) }
-        var line: UnsafeMutablePointer<CChar>?
-        var capacity = 0
-        defer { free(line) }
-        while getline(&line, &capacity, file) > 0 {
-            guard let text = line.map({ String(cString: $0) }) else { break }
-            let fields = text.split(separator: " ")
-            guard let separator = fields.firstIndex(of: "-"), separator + 1 < fields.count, fields.count > 4,
-                fields[separator + 1] == "cgroup2"
-            else { continue }
-            return String(fields[4])
-        }
-        return nil
     }
 }

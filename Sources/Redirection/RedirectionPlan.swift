@@ -21,12 +21,17 @@ public struct RedirectionPlan: Hashable, Sendable {
     public private(set) var virtualInterfaces: [String]
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
+    /// Who makes the proxy's sockets. Empty, as Istio has it: whoever sets the mark is taken for the proxy. Otherwise the
+    /// mark alone does not get a packet past capture (Linux 5.13 and later); every group whose sockets are still in use
+    /// must be named.
+    public var creators: Set<SocketCreator>
 
     /// - Parameter virtualInterfaces: In any order. What no virtual interface can be called
     ///   (``InterfaceName/virtualProblem(_:)``), and what is beyond ``mostVirtualInterfaces``, is left out.
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
-        capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true
+        capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true,
+        creators: Set<SocketCreator> = []
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
@@ -34,6 +39,7 @@ public struct RedirectionPlan: Hashable, Sendable {
         let names = Set(virtualInterfaces).filter { InterfaceName.virtualProblem($0) == nil }.sorted()
         self.virtualInterfaces = Array(names.prefix(Self.mostVirtualInterfaces))
         self.sparesOpenConnections = sparesOpenConnections
+        self.creators = creators
     }
 
     /// The families in the order their rules stand in.

@@ -148,12 +148,25 @@ enum RedirectionTable {
                 $0.family(family)
                 $0.destination(.notEqual, loopback(family))
                 $0.tcp()
-                $0.mark(.notEqual, Mark.ztunnel, mask: Mark.mask)
+                $0.unlessOwn(plan)
                 $0.counter()
                 $0.redirect(to: ZtunnelPort.outbound)
             }
         }
-        return probes + own + (plan.capturesDNS ? dnsCaptures(plan) : []) + captures
+        return probes + own + ours(plan) + (plan.capturesDNS ? dnsCaptures(plan) : []) + captures
+    }
+
+    /// What the proxy sends, where it is known whose sockets are the proxy's: by mark and creator together. What cannot be
+    /// told from others is captured.
+    private static func ours(_ plan: RedirectionPlan) -> [Nftables.Rule] {
+        plan.creators.sorted { ($0.level, $0.cgroup) < ($1.level, $1.cgroup) }.map { creator in
+            rule("what ztunnel sends") {
+                $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
+                $0.made(by: creator)
+                $0.counter()
+                $0.accept()
+            }
+        }
     }
 
     static func loopback(_ family: IPAddress.Family) -> IPAddress {

@@ -1,4 +1,5 @@
 import Addressing
+import LinuxNetwork
 import Netlink
 
 /// Writes a rule's expressions the way the nft tool does, so that its listing shows them in its own words.
@@ -76,6 +77,19 @@ struct RuleBuilder {
     mutating func mark(_ comparison: Nftables.Comparison, _ mark: UInt32, mask: UInt32) {
         expressions.append(.loadMeta(.mark))
         masked(comparison, mark, mask)
+    }
+
+    /// What the proxy does not send itself. With creators known that was accepted before, and a mark means nothing.
+    mutating func unlessOwn(_ plan: RedirectionPlan) {
+        if plan.creators.isEmpty { mark(.notEqual, Mark.ztunnel, mask: Mark.mask) }
+    }
+
+    /// The packet's socket was made by this creator's processes.
+    mutating func made(by creator: SocketCreator) {
+        expressions += [
+            .loadSocketCgroup(level: creator.level),
+            .compare(.equal, withUnsafeBytes(of: creator.cgroup) { Array($0) }),
+        ]
     }
 
     mutating func newConnection() {

@@ -33,7 +33,7 @@ struct RedirectCommand: ParsableCommand {
             if let netns {
                 plan = try await RedirectWork.run(netns) { try options.plan(in: $0) }
             } else {
-                plan = options.plan(families: options.families ?? [.v4, .v6])
+                plan = try await RedirectWork.run { try options.plan(families: options.families ?? [.v4, .v6]) }
             }
             let report = PlanReport(plan, NftablesBackend().outline(plan))
             print(try json ? report.json() : report.text(), terminator: "")
@@ -92,6 +92,14 @@ struct PlanOptions: ParsableArguments {
         name: .customLong("virtual-interface"),
         help: ArgumentHelp("An interface by which a guest sends: its TCP is outbound. Repeatable.", valueName: "name"))
     var virtualInterfaces: [String] = []
+    @Option(
+        name: .customLong("creator"),
+        help: ArgumentHelp(
+            """
+            A control group (v2) whose processes make the proxy's sockets; without one, whoever sets the mark is taken \
+            for the proxy. Repeatable.
+            """, valueName: "directory"))
+    var creators: [String] = []
 
     func validate() throws {
         if let familyList, families?.isEmpty != false {
@@ -115,9 +123,10 @@ struct PlanOptions: ParsableArguments {
         return found.contains(nil) ? [] : Set(found.compactMap { $0 })
     }
 
-    func plan(families: Set<IPAddress.Family>) -> RedirectionPlan {
+    func plan(families: Set<IPAddress.Family>) throws -> RedirectionPlan {
         RedirectionPlan(
-            families: families, capturesInbound: !noInbound, capturesDNS: dns, virtualInterfaces: virtualInterfaces)
+            families: families, capturesInbound: !noInbound, capturesDNS: dns, virtualInterfaces: virtualInterfaces,
+            creators: Set(try creators.map { try SocketCreator(directory: $0) }))
     }
 
     /// The plan for a namespace. Blocks.
@@ -129,7 +138,7 @@ struct PlanOptions: ParsableArguments {
                 .setting, "IPv6 is switched off in this namespace",
                 hint: "leave --families out, or give --families v4")
         }
-        return plan(families: wanted)
+        return try plan(families: wanted)
     }
 }
 
@@ -138,10 +147,14 @@ enum RedirectWork {
     static func run<Value: Sendable>(
         _ path: String, _ body: @escaping @Sendable (borrowing NetworkNamespace) throws -> Value
     ) async throws -> Value {
+        try await run { try body(try open(path)) }
+    }
+
+    static func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         do {
             let thread = try EventLoopThread<Void>(name: "redirect") { _ in }
             defer { thread.stop() }
-            let result = await thread.perform { _ in Result { try body(try open(path)) } }
+            let result = await thread.perform { _ in Result { try body() } }
             guard let result else { throw RedirectionError(.kernel, "the thread for the work ended") }
             return try result.get()
         } catch {
@@ -180,6 +193,12 @@ private struct PlanReport: Encodable {
         let capturesDNS: Bool
         let virtualInterfaces: [String]
         let sparesOpenConnections: Bool
+        let creators: [Creator]
+    }
+
+    struct Creator: Encodable {
+        let cgroup: UInt64
+        let level: UInt32
     }
 
     struct Entry: Encodable {
@@ -201,7 +220,9 @@ private struct PlanReport: Encodable {
         self.plan = Value(
             families: plan.families.map(name).sorted(), capturesInbound: plan.capturesInbound,
             capturesDNS: plan.capturesDNS, virtualInterfaces: plan.virtualInterfaces,
-            sparesOpenConnections: plan.sparesOpenConnections)
+            sparesOpenConnections: plan.sparesOpenConnections,
+            creators: plan.creators.map { Creator(cgroup: $0.cgroup, level: $0.level) }.sorted { $0.cgroup < $1.cgroup }
+        )
         ruleset = outline.ruleset
         routes = entries(outline.routes)
         policyRules = entries(outline.policyRules)

@@ -111,6 +111,13 @@ struct RedirectCommandTests {
         #expect(refused.errors.contains("/run/netns/NAME"))
     }
 
+    @Test("who makes the proxy's sockets must be a control group")
+    func creator() throws {
+        let refused = try ApusProgram(["redirect", "plan", "--creator", "/tmp"])
+        #expect(refused.status == 2)
+        #expect(refused.errors.contains("/tmp is no control group below the root one"))
+    }
+
     @Test(
         "arguments that mean nothing are named",
         arguments: [
