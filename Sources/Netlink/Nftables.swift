@@ -83,6 +83,9 @@ public enum Nftables {
         case setConntrackMark
         /// Sets the zone of a connection that conntrack has not seen yet from the register; 2 bytes, machine order.
         case setConntrackZone
+        /// The control group (version 2) of the packet's socket, or the one above it at a level counted from the root; 8
+        /// bytes, machine order. Does not match without a socket, or with one of a group above the level.
+        case loadSocketCgroup(level: UInt32)
         case loadPayload(Header, offset: UInt32, length: UInt32)
         /// register = (register & mask) ^ xor
         case bitwise(mask: [UInt8], xor: [UInt8])

@@ -3,6 +3,8 @@ enum NftablesWire {
     static let inet: UInt8 = 1
     /// NFT_CT_ZONE.
     static let conntrackZone: UInt32 = 17
+    /// NFT_SOCKET_CGROUPV2.
+    static let socketCgroup: UInt32 = 3
 
     static func type(_ message: UInt16) -> UInt16 { 10 << 8 | message }
 
@@ -109,6 +111,7 @@ extension Nftables.Expression {
         switch self {
         case .loadMeta, .setMark: "meta"
         case .loadConntrack, .setConntrackMark, .setConntrackZone: "ct"
+        case .loadSocketCgroup: "socket"
         case .loadPayload: "payload"
         case .bitwise: "bitwise"
         case .compare: "cmp"
@@ -140,6 +143,10 @@ extension Nftables.Expression {
             case .setConntrackZone:
                 data.put(2, bigEndian: NftablesWire.conntrackZone)
                 data.put(4, bigEndian: register)
+            case .loadSocketCgroup(let level):
+                data.put(1, bigEndian: NftablesWire.socketCgroup)
+                data.put(2, bigEndian: register)
+                data.put(3, bigEndian: level)
             case .loadPayload(let header, let offset, let length):
                 data.put(1, bigEndian: register)
                 data.put(2, bigEndian: header.rawValue)
@@ -210,6 +217,11 @@ extension Nftables.Expression {
             case NftablesWire.conntrackZone: .setConntrackZone
             default: nil
             }
+        case "socket":
+            guard data.bigEndian32(1) == NftablesWire.socketCgroup, data.bigEndian32(2) == register,
+                let level = data.bigEndian32(3)
+            else { return nil }
+            return .loadSocketCgroup(level: level)
         case "payload":
             guard data.bigEndian32(1) == register, let offset = data.bigEndian32(3),
                 let length = data.bigEndian32(4),

@@ -1,4 +1,5 @@
 import ObjectSource
+import Redirection
 
 /// Whether a pod belongs in the mesh, and why.
 public enum EnrolmentDecision: Hashable, Sendable {
@@ -67,15 +68,42 @@ struct CaptureOverrides: Hashable, Sendable {
     var bypassesInbound = false
     /// `nil`: as the node has it.
     var capturesDNS: Bool?
+    /// Interfaces by which guests of the pod send; sorted, each once.
+    var virtualInterfaces: [String] = []
     /// Annotations whose value means nothing; the default holds in their place.
     var invalid: [String] = []
 
     static let bypassInbound = "ambient.istio.io/bypass-inbound-capture"
     static let dnsCapture = "ambient.istio.io/dns-capture"
+    static let rerouteVirtualInterfaces = "istio.io/reroute-virtual-interfaces"
 
     init(_ annotations: [String: String]) {
         bypassesInbound = read(Self.bypassInbound, in: annotations) ?? false
         capturesDNS = read(Self.dnsCapture, in: annotations)
+        virtualInterfaces = interfaces(Self.rerouteVirtualInterfaces, in: annotations)
+    }
+
+    /// A list with commas; white space around a name and empty names mean nothing. A name that no interface can have is
+    /// passed over, the others count.
+    private mutating func interfaces(_ name: String, in annotations: [String: String]) -> [String] {
+        var found: Set<String> = []
+        for part in annotations[name]?.split(separator: ",") ?? [] {
+            let text = Self.trimmed(part)
+            if text.isEmpty { continue }
+            if let problem = InterfaceName.virtualProblem(text) {
+                invalid.append("\(name): \"\(text.prefix(40))\" \(problem)")
+            } else {
+                found.insert(text)
+            }
+        }
+        let most = RedirectionPlan.mostVirtualInterfaces
+        if found.count > most { invalid.append("\(name): \(found.count) names; only the first \(most), sorted, count") }
+        return Array(found.sorted().prefix(most))
+    }
+
+    private static func trimmed(_ text: Substring) -> String {
+        let start = text.drop(while: \.isWhitespace)
+        return String(start.reversed().drop(while: \.isWhitespace).reversed())
     }
 
     private mutating func read(_ name: String, in annotations: [String: String]) -> Bool? {

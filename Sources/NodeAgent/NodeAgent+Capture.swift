@@ -19,7 +19,8 @@ extension NodeAgent {
         let families = try await pool.run { try RedirectionPlan.families(in: namespace.value) }
         pod.record.plan = RedirectionPlan(
             families: families, capturesInbound: !overrides.bypassesInbound,
-            capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS)
+            capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
+            virtualInterfaces: overrides.virtualInterfaces)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
         readSettings(of: pod, object)

@@ -86,6 +86,7 @@ extension NodeAgent {
         let overrides = CaptureOverrides(object.metadata.annotations)
         return pod.record.plan.capturesInbound == overrides.bypassesInbound
             || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
+            || pod.record.plan.virtualInterfaces != overrides.virtualInterfaces
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.

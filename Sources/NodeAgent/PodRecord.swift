@@ -75,6 +75,7 @@ extension PodRecord {
                 .init("families", .array(families.map { .number(JSONNumber($0)) })),
                 .init("capturesInbound", .bool(plan.capturesInbound)),
                 .init("capturesDNS", .bool(plan.capturesDNS)),
+                .init("virtualInterfaces", strings(plan.virtualInterfaces)),
                 .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
                 .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
                 .init("terminating", .bool(settings.isTerminating)),
@@ -128,6 +129,14 @@ extension PodRecord {
         case .bool(let value): capturesDNS = value
         default: return nil
         }
+        // Absent in records of an agent that did not know them.
+        let virtualInterfaces: [String]
+        if object["virtualInterfaces"] == nil {
+            virtualInterfaces = []
+        } else {
+            guard let names = strings("virtualInterfaces") else { return nil }
+            virtualInterfaces = names
+        }
         let families = numbers.compactMap { value -> IPAddress.Family? in
             guard case .number(let number) = value, let raw = number.integer.flatMap({ UInt8(exactly: $0) }) else {
                 return nil
@@ -139,7 +148,9 @@ extension PodRecord {
             namespaceID: NamespaceID(device: device, inode: inode), uid: uid, objectUID: objectUID,
             podName: podName, podNamespace: podNamespace, serviceAccount: serviceAccount, addresses: addresses,
             phase: phase,
-            plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS),
+            plan: RedirectionPlan(
+                families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS,
+                virtualInterfaces: virtualInterfaces),
             settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

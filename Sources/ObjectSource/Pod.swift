@@ -49,11 +49,13 @@ public struct PodSpec: Hashable, Sendable {
     public var dnsConfig: PodDNSConfig?
     public var containers: [Container]
     public var initContainers: [Container]
+    /// Those that `kubectl debug` has put into the pod.
+    public var ephemeralContainers: [Container]
 
     public init(
         serviceAccountName: String = "default", nodeName: String = "", hostNetwork: Bool = false,
         dnsPolicy: DNSPolicy = .clusterFirst, dnsConfig: PodDNSConfig? = nil,
-        containers: [Container] = [], initContainers: [Container] = []
+        containers: [Container] = [], initContainers: [Container] = [], ephemeralContainers: [Container] = []
     ) {
         self.serviceAccountName = serviceAccountName
         self.nodeName = nodeName
@@ -62,6 +64,7 @@ public struct PodSpec: Hashable, Sendable {
         self.dnsConfig = dnsConfig
         self.containers = containers
         self.initContainers = initContainers
+        self.ephemeralContainers = ephemeralContainers
     }
 }
 
@@ -70,11 +73,31 @@ public struct Container: Hashable, Sendable {
     public var ports: [ContainerPort]
     /// `Always` on an init container makes it run beside the others for the pod's life.
     public var restartPolicy: String
+    public var capabilities: ContainerCapabilities
 
-    public init(name: String, ports: [ContainerPort] = [], restartPolicy: String = "") {
+    public init(
+        name: String, ports: [ContainerPort] = [], restartPolicy: String = "",
+        capabilities: ContainerCapabilities = ContainerCapabilities()
+    ) {
         self.name = name
         self.ports = ports
         self.restartPolicy = restartPolicy
+        self.capabilities = capabilities
+    }
+}
+
+/// What a container's `securityContext` says of Linux capabilities.
+public struct ContainerCapabilities: Hashable, Sendable {
+    /// All capabilities, whatever the lists say.
+    public var isPrivileged: Bool
+    /// As written: `NET_ADMIN`, `ALL`.
+    public var added: [String]
+    public var dropped: [String]
+
+    public init(isPrivileged: Bool = false, added: [String] = [], dropped: [String] = []) {
+        self.isPrivileged = isPrivileged
+        self.added = added
+        self.dropped = dropped
     }
 }
 

@@ -6,8 +6,9 @@ import LinuxNetwork
 ///
 /// TCP that leaves the pod goes to ztunnel's listener on 15001, TCP that comes in goes to 15006 (HBONE on 15008
 /// reaches its listener directly), and what ztunnel itself sends or receives is left alone, which it shows by the
-/// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. Loopback, the pod talking to its own addresses, other protocols, and the kubelet's
-/// probes as Istio marks them are never captured.
+/// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. TCP that comes in by a virtual
+/// interface is a guest's on its way out, and goes to 15001. Loopback, the pod talking to its own addresses, other
+/// protocols, and the kubelet's probes as Istio marks them are never captured.
 public struct RedirectionPlan: Hashable, Sendable {
     /// The families the pod speaks. A family that is switched off in the pod gets no rules.
     public var families: Set<IPAddress.Family>
@@ -15,21 +16,37 @@ public struct RedirectionPlan: Hashable, Sendable {
     public var capturesInbound: Bool
     /// Whether DNS goes to ztunnel's proxy on 15053: `ambient.istio.io/dns-capture`, or the node's setting.
     public var capturesDNS: Bool
+    /// Interfaces by which a guest of the pod (a virtual machine, containers inside the pod) sends what it sends:
+    /// `istio.io/reroute-virtual-interfaces`. Sorted, each once; they need not exist yet.
+    public private(set) var virtualInterfaces: [String]
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
+    /// Who makes the proxy's sockets. Empty, as Istio has it: whoever sets the mark is taken for the proxy. Otherwise the
+    /// mark alone does not get a packet past capture (Linux 5.13 and later); every group whose sockets are still in use
+    /// must be named.
+    public var creators: Set<SocketCreator>
 
+    /// - Parameter virtualInterfaces: In any order. What no virtual interface can be called
+    ///   (``InterfaceName/virtualProblem(_:)``), and what is beyond ``mostVirtualInterfaces``, is left out.
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
-        capturesDNS: Bool = false, sparesOpenConnections: Bool = true
+        capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true,
+        creators: Set<SocketCreator> = []
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
         self.capturesDNS = capturesDNS
+        let names = Set(virtualInterfaces).filter { InterfaceName.virtualProblem($0) == nil }.sorted()
+        self.virtualInterfaces = Array(names.prefix(Self.mostVirtualInterfaces))
         self.sparesOpenConnections = sparesOpenConnections
+        self.creators = creators
     }
 
     /// The families in the order their rules stand in.
     var orderedFamilies: [IPAddress.Family] { IPAddress.Family.allCases.filter(families.contains) }
+
+    /// Each is a rule a family, which every packet that comes in as the first of its connection passes.
+    public static let mostVirtualInterfaces = 32
 
     /// The table that leads what is marked ``LinuxNetwork/Mark/inbound`` back to this host.
     public static let routeTable: UInt32 = 100

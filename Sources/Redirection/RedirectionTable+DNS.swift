@@ -19,7 +19,7 @@ extension RedirectionTable {
                 $0.outputInterface("lo", .notEqual)
                 $0.udp()
                 $0.destinationPort(.equal, port)
-                $0.mark(.notEqual, Mark.ztunnel, mask: Mark.mask)
+                $0.unlessOwn(plan)
                 $0.dnsQuery()
                 $0.counter()
                 $0.redirect(to: ZtunnelPort.dns)
@@ -31,7 +31,7 @@ extension RedirectionTable {
                 $0.destination(.notEqual, loopback(family))
                 $0.tcp()
                 $0.destinationPort(.equal, port)
-                $0.mark(.notEqual, Mark.ztunnel, mask: Mark.mask)
+                $0.unlessOwn(plan)
                 $0.counter()
                 $0.redirect(to: ZtunnelPort.dns)
             }

@@ -19,10 +19,14 @@ enum RedirectionTable {
         static let rawPrerouting = "raw-prerouting"
     }
 
+    /// The earliest a chain of type nat may stand, right behind conntrack. The first of them that translates a connection
+    /// decides: behind other software's, such as a guest's port forwarding, what that translates would not be captured.
+    /// What is not captured passes on to the others as if this table were not there.
+    private static let destinationNAT: Int32 = -199
+
     /// The chains and rules a plan asks for in a phase. The comment is not part of it: it keeps what was before.
     static func chains(_ plan: RedirectionPlan, _ phase: RedirectionPhase) -> [Nftables.Chain] {
         let raw: Int32 = -300
-        let destinationNAT: Int32 = -100
         let leaving = [acceptNew]
         let base = [
             Nftables.Chain(
@@ -30,7 +34,7 @@ enum RedirectionTable {
                 rules: [fromApp, toApp(plan)] + (plan.capturesDNS ? [dnsQuestions] : [])),
             Nftables.Chain(
                 Chain.natPrerouting, .init(.nat, .prerouting, priority: destinationNAT),
-                rules: phase == .capturing ? inbound(plan) : leaving),
+                rules: phase == .capturing ? guests(plan) + inbound(plan) : leaving),
             Nftables.Chain(
                 Chain.natOutput, .init(.nat, .output, priority: destinationNAT),
                 rules: phase == .capturing ? outbound(plan) : leaving),
@@ -75,6 +79,22 @@ enum RedirectionTable {
             $0.newConnection()
             $0.counter()
             $0.accept()
+        }
+    }
+
+    /// What a guest of the pod sends comes in by an interface of the pod's. Its TCP is captured as outbound; the rest is
+    /// left alone. Redirected to the interface's own address, where the listener is; an interface without one drops it.
+    private static func guests(_ plan: RedirectionPlan) -> [Nftables.Rule] {
+        plan.virtualInterfaces.flatMap { name in
+            plan.orderedFamilies.map { family in
+                rule("capture outbound of \(name)") {
+                    $0.family(family)
+                    $0.inputInterface(name)
+                    $0.tcp()
+                    $0.counter()
+                    $0.redirect(to: ZtunnelPort.outbound)
+                }
+            }
         }
     }
 
@@ -128,12 +148,25 @@ enum RedirectionTable {
                 $0.family(family)
                 $0.destination(.notEqual, loopback(family))
                 $0.tcp()
-                $0.mark(.notEqual, Mark.ztunnel, mask: Mark.mask)
+                $0.unlessOwn(plan)
                 $0.counter()
                 $0.redirect(to: ZtunnelPort.outbound)
             }
         }
-        return probes + own + (plan.capturesDNS ? dnsCaptures(plan) : []) + captures
+        return probes + own + ours(plan) + (plan.capturesDNS ? dnsCaptures(plan) : []) + captures
+    }
+
+    /// What the proxy sends, where it is known whose sockets are the proxy's: by mark and creator together. What cannot be
+    /// told from others is captured.
+    private static func ours(_ plan: RedirectionPlan) -> [Nftables.Rule] {
+        plan.creators.sorted { ($0.level, $0.cgroup) < ($1.level, $1.cgroup) }.map { creator in
+            rule("what ztunnel sends") {
+                $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)
+                $0.made(by: creator)
+                $0.counter()
+                $0.accept()
+            }
+        }
     }
 
     static func loopback(_ family: IPAddress.Family) -> IPAddress {

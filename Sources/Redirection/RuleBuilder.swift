@@ -1,4 +1,5 @@
 import Addressing
+import LinuxNetwork
 import Netlink
 
 /// Writes a rule's expressions the way the nft tool does, so that its listing shows them in its own words.
@@ -60,23 +61,35 @@ struct RuleBuilder {
     }
 
     mutating func inputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
-        interface(.inputName, name, comparison)
+        expressions += [.loadMeta(.inputName), .compare(comparison, Self.padded(name))]
     }
 
     mutating func outputInterface(_ name: String, _ comparison: Nftables.Comparison = .equal) {
-        interface(.outputName, name, comparison)
+        expressions += [.loadMeta(.outputName), .compare(comparison, Self.padded(name))]
     }
 
-    private mutating func interface(_ side: Nftables.Meta, _ name: String, _ comparison: Nftables.Comparison) {
-        let text = Array(name.utf8.prefix(15))
-        expressions += [
-            .loadMeta(side), .compare(comparison, text + Array(repeating: 0, count: 16 - text.count)),
-        ]
+    /// An interface's name as the kernel holds it. No longer one gets here: ``RedirectionPlan`` lets none in.
+    private static func padded(_ name: String) -> [UInt8] {
+        let text = Array(name.utf8.prefix(InterfaceName.mostBytes))
+        return text + Array(repeating: 0, count: 16 - text.count)
     }
 
     mutating func mark(_ comparison: Nftables.Comparison, _ mark: UInt32, mask: UInt32) {
         expressions.append(.loadMeta(.mark))
         masked(comparison, mark, mask)
+    }
+
+    /// What the proxy does not send itself. With creators known that was accepted before, and a mark means nothing.
+    mutating func unlessOwn(_ plan: RedirectionPlan) {
+        if plan.creators.isEmpty { mark(.notEqual, Mark.ztunnel, mask: Mark.mask) }
+    }
+
+    /// The packet's socket was made by this creator's processes.
+    mutating func made(by creator: SocketCreator) {
+        expressions += [
+            .loadSocketCgroup(level: creator.level),
+            .compare(.equal, withUnsafeBytes(of: creator.cgroup) { Array($0) }),
+        ]
     }
 
     mutating func newConnection() {

@@ -17,7 +17,7 @@ struct Apus: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             ReferenceCommand.self, ControllerCommand.self, AgentCommand.self, ZtunnelCommand.self, DemoCommand.self,
-            LocalCommand.self,
+            LocalCommand.self, RedirectCommand.self, CheckCommand.self,
         ])
 }
 

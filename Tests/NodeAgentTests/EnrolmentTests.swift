@@ -88,4 +88,27 @@ struct EnrolmentTests {
         #expect(overrides.bypassesInbound == bypasses)
         #expect(overrides.invalid.count == problems)
     }
+
+    @Test("more interfaces of guests than count are said, and the first count")
+    func manyVirtualInterfaces() {
+        let names = (10..<50).map { "net\($0)" }
+        let overrides = CaptureOverrides(["istio.io/reroute-virtual-interfaces": names.joined(separator: ",")])
+        #expect(overrides.virtualInterfaces == Array(names.prefix(32)))
+        #expect(
+            overrides.invalid == ["istio.io/reroute-virtual-interfaces: 40 names; only the first 32, sorted, count"])
+    }
+
+    @Test(
+        "the annotation that names the interfaces of guests",
+        arguments: [
+            (nil, [], 0), ("", [], 0), (" , ,", [], 0), ("net1", ["net1"], 0),
+            (" net1 ,\tbr-1,net1", ["br-1", "net1"], 0), ("123456789012345", ["123456789012345"], 0),
+            ("1234567890123456,net1", ["net1"], 1), ("a/b,c d,e:f,..,lo", [], 5), ("net\u{e4}", ["net\u{e4}"], 0),
+        ] as [(String?, [String], Int)])
+    func virtualInterfaces(value: String?, names: [String], problems: Int) {
+        let overrides = CaptureOverrides(value.map { ["istio.io/reroute-virtual-interfaces": $0] } ?? [:])
+        #expect(overrides.virtualInterfaces == names)
+        #expect(overrides.invalid.count == problems)
+        #expect(overrides.invalid.allSatisfy { $0.hasPrefix("istio.io/reroute-virtual-interfaces: \"") })
+    }
 }

@@ -69,6 +69,22 @@ struct ReconcileTests {
         try await fixture.stop()
     }
 
+    @Test("an annotation that names a guest's interface takes effect, and its end too")
+    func virtualInterfaces() async throws {
+        let (fixture, pod) = try await enrolled()
+        for names in [["net1", "tap0"], []] {
+            let value = names.joined(separator: ",")
+            fixture.source.setPod(
+                "web", uid: "u-1", annotations: [CaptureOverrides.rerouteVirtualInterfaces: value + ",no/name"])
+            let plan = RedirectionPlan(
+                families: try RedirectionPlan.families(in: pod.namespace.value), virtualInterfaces: names)
+            try await eventually("as the annotation says") {
+                try NftablesBackend().verify(plan, .capturing, in: pod.namespace.value).isEmpty
+            }
+        }
+        try await fixture.stop()
+    }
+
     @Test("the keeper is told anew when a limit or the pod's end is asked for, and rules are left alone")
     func settings() async throws {
         let (fixture, _) = try await enrolled()

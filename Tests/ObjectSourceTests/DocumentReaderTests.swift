@@ -4,6 +4,37 @@ import Testing
 
 @Suite("Documents become objects")
 struct DocumentReaderTests {
+    @Test("what a container may do, in every list of containers")
+    func capabilities() throws {
+        let objects = try read(
+            """
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: web}
+            spec:
+              containers:
+              - {name: a, securityContext: {capabilities: {add: [NET_ADMIN, SYS_TIME], drop: [ALL]}, runAsUser: 7}}
+              - {name: b, securityContext: {privileged: true}}
+              initContainers: [{name: c, securityContext: null}]
+              ephemeralContainers: [{name: d, securityContext: {capabilities: {add: [NET_RAW]}}}]
+            """
+        ).get()
+        guard case .pod(let pod) = objects.first else {
+            Issue.record("no pod")
+            return
+        }
+        #expect(
+            pod.spec.containers.map(\.capabilities) == [
+                ContainerCapabilities(added: ["NET_ADMIN", "SYS_TIME"], dropped: ["ALL"]),
+                ContainerCapabilities(isPrivileged: true),
+            ])
+        #expect(pod.spec.initContainers.map(\.capabilities) == [ContainerCapabilities()])
+        #expect(
+            pod.spec.ephemeralContainers == [
+                Container(name: "d", capabilities: ContainerCapabilities(added: ["NET_RAW"]))
+            ])
+    }
+
     @Test("every kind, several documents in one file")
     func everyKind() throws {
         let objects = try read(

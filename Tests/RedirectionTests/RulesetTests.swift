@@ -54,7 +54,7 @@ struct RulesetTests {
         return
             "table inet apus {\n\tcomment \"apus 2 tcp_loose=1 fwmark_accept=0 fwmark_reflect=0 fwmark_reflect6=0\"\n"
             + (dns ? rawWithDNS : raw)
-            + chain("nat-prerouting", "dstnat", prerouting) + chain("nat-output", "-100", output)
+            + chain("nat-prerouting", "-199", prerouting) + chain("nat-output", "-199", output)
             + (dns ? answers : "") + "}\n"
     }
 

@@ -31,18 +31,20 @@ extension PodSpec {
         dnsConfig = try PodDNSConfig(fields.object("dnsConfig"))
         containers = try Self.containers(fields, "containers")
         initContainers = try Self.containers(fields, "initContainers")
+        ephemeralContainers = try Self.containers(fields, "ephemeralContainers")
     }
 
     private static func containers(_ fields: Fields, _ name: String) throws(ObjectProblem) -> [Container] {
         var result: [Container] = []
         for container in try fields.objects(name) ?? [] {
-            try container.expect(["name", "ports", "restartPolicy", "image", "command", "args"])
+            try container.expect(["name", "ports", "restartPolicy", "image", "command", "args", "securityContext"])
             var ports: [ContainerPort] = []
             for port in try container.objects("ports") ?? [] { ports.append(try Self.port(port)) }
             result.append(
                 Container(
                     name: try container.requiredString("name"), ports: ports,
-                    restartPolicy: try container.string("restartPolicy") ?? ""))
+                    restartPolicy: try container.string("restartPolicy") ?? "",
+                    capabilities: try ContainerCapabilities(container.object("securityContext"))))
         }
         return result
     }
@@ -55,6 +57,19 @@ extension PodSpec {
         return ContainerPort(
             name: try fields.string("name") ?? "", port: number,
             transport: try fields.choice("protocol", Transport.self) ?? .tcp)
+    }
+}
+
+extension ContainerCapabilities {
+    fileprivate init(_ fields: Fields?) throws(ObjectProblem) {
+        self.init()
+        guard let fields else { return }
+        try fields.expect(["privileged", "capabilities"])
+        isPrivileged = try fields.bool("privileged") ?? false
+        guard let lists = try fields.object("capabilities") else { return }
+        try lists.expect(["add", "drop"])
+        added = try lists.strings("add") ?? []
+        dropped = try lists.strings("drop") ?? []
     }
 }
 
