@@ -70,12 +70,22 @@ public struct Container: Hashable, Sendable {
     public var ports: [ContainerPort]
     /// `Always` on an init container makes it run beside the others for the pod's life.
     public var restartPolicy: String
+    /// Where kubelet's probes and lifecycle hooks connect to.
+    public var probePorts: [UInt16]
 
-    public init(name: String, ports: [ContainerPort] = [], restartPolicy: String = "") {
+    public init(
+        name: String, ports: [ContainerPort] = [], restartPolicy: String = "", probePorts: [UInt16] = []
+    ) {
         self.name = name
         self.ports = ports
         self.restartPolicy = restartPolicy
+        self.probePorts = probePorts
     }
+}
+
+extension PodSpec {
+    /// The ports of the pod that kubelet connects to, sorted, each once.
+    public var probePorts: [UInt16] { Set((containers + initContainers).flatMap(\.probePorts)).sorted() }
 }
 
 public struct ContainerPort: Hashable, Sendable {
