@@ -15,6 +15,11 @@ public enum Drift: Hashable, Sendable {
     /// A kernel parameter that capture needs has been changed.
     case settingDiffers(name: String, value: String, wanted: String)
     case loopbackDown
+    /// A table of the node's own namespace.
+    case hostTableMissing(String)
+    case hostTableUnexpected(String)
+    /// A set with other elements, or another key, than it should have, or none at all.
+    case setDiffers(String)
 
     /// A word for metrics.
     public var reason: String {
@@ -26,6 +31,8 @@ public enum Drift: Hashable, Sendable {
         case .policyRuleMissing: "policy_rule"
         case .settingDiffers: "setting"
         case .loopbackDown: "loopback"
+        case .hostTableMissing, .hostTableUnexpected: "table"
+        case .setDiffers: "set"
         }
     }
 }
@@ -44,6 +51,9 @@ extension Drift: CustomStringConvertible {
         case .policyRuleMissing(let family): "the IP\(family) rule fwmark 0x111/0xfff to table 100 is missing"
         case .settingDiffers(let name, let value, let wanted): "\(name) is \(value), not \(wanted)"
         case .loopbackDown: "lo is down"
+        case .hostTableMissing(let table): "table \(table) is missing"
+        case .hostTableUnexpected(let table): "table \(table) is there, and should not be"
+        case .setDiffers(let set): "set \(set) does not hold what it should"
         }
     }
 }

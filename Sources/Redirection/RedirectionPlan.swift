@@ -6,8 +6,8 @@ import LinuxNetwork
 ///
 /// TCP that leaves the pod goes to ztunnel's listener on 15001, TCP that comes in goes to 15006 (HBONE on 15008
 /// reaches its listener directly), and what ztunnel itself sends or receives is left alone, which it shows by the
-/// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. Loopback, the pod talking to its own addresses, other protocols, and the kubelet's
-/// probes as Istio marks them are never captured.
+/// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. Loopback, the pod talking to its own addresses, other protocols, and the
+/// kubelet's probes to ``probePorts`` are never captured.
 public struct RedirectionPlan: Hashable, Sendable {
     /// The families the pod speaks. A family that is switched off in the pod gets no rules.
     public var families: Set<IPAddress.Family>
@@ -17,16 +17,28 @@ public struct RedirectionPlan: Hashable, Sendable {
     public var capturesDNS: Bool
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
+    /// The ports that ``probeAddress(_:)`` reaches past capture, sorted, each once: those that the pod's own probes name.
+    /// What may send from that address is the node's business (``HostProbePlan``).
+    public var probePorts: [UInt16] {
+        didSet { probePorts = Self.normalized(probePorts) }
+    }
+    /// Whether that address reaches every port, as Istio's rules have it.
+    public var exemptsEveryProbePort: Bool
 
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
-        capturesDNS: Bool = false, sparesOpenConnections: Bool = true
+        capturesDNS: Bool = false, sparesOpenConnections: Bool = true, probePorts: [UInt16] = [],
+        exemptsEveryProbePort: Bool = false
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
         self.capturesDNS = capturesDNS
         self.sparesOpenConnections = sparesOpenConnections
+        self.probePorts = Self.normalized(probePorts)
+        self.exemptsEveryProbePort = exemptsEveryProbePort
     }
+
+    private static func normalized(_ ports: [UInt16]) -> [UInt16] { Set(ports).sorted() }
 
     /// The families in the order their rules stand in.
     var orderedFamilies: [IPAddress.Family] { IPAddress.Family.allCases.filter(families.contains) }
@@ -35,7 +47,7 @@ public struct RedirectionPlan: Hashable, Sendable {
     public static let routeTable: UInt32 = 100
     public static let rulePriority: UInt32 = 32764
 
-    /// The source address of the kubelet's probes on a node that rewrites it as Istio's does.
+    /// The source address of the kubelet's probes, which the node gives them (``HostProbePlan``); Istio's.
     public static func probeAddress(_ family: IPAddress.Family) -> IPAddress {
         switch family {
         case .v4: IPAddress(169, 254, 7, 127)

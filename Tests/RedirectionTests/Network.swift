@@ -80,7 +80,7 @@ final class Network: Sendable {
 extension Network {
     /// The kernel adds the route of an own IPv6 address a moment after the address, on a thread of its own. Until then
     /// the address is somebody else's.
-    private static func waitForOwnRoute(_ address: IPAddress) throws {
+    static func waitForOwnRoute(_ address: IPAddress) throws {
         let start = address.bytes.map { String(format: "%02x", $0) }.joined() + " 80 "
         let isLocal: UInt32 = 0x8000_0000
         for _ in 0..<1000 {
