@@ -20,6 +20,7 @@ extension NodeAgent {
         pod.record.plan = RedirectionPlan(
             families: families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS)
+        pod.record.plan = await exemptingProbes(pod, object)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
         readSettings(of: pod, object)
@@ -91,6 +92,7 @@ extension NodeAgent {
         try await save(pod)
         await report(pod)
         log.info("a pod leaves the mesh", metadata: ["pod": "\(pod.name)"])
+        await releaseProbes(of: pod)
         startDrain(pod)
     }
 
@@ -206,6 +208,7 @@ extension NodeAgent {
         let id = pod.record.containerID
         pods[id] = nil
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
+        await releaseProbes(of: pod)
         if wasInMesh {
             let (backend, namespace) = (backend, pod.namespace)
             do {

@@ -47,6 +47,7 @@ extension NodeAgent {
                 graves[record.containerID] = gone
             }
         }
+        await adoptProbes()
         for pod in pods.values {
             if pod.record.phase == .leaving { startDrain(pod) }
             scheduleReconciliation(pod)
@@ -81,6 +82,7 @@ extension NodeAgent {
         let overrides = CaptureOverrides(object.metadata.annotations)
         return pod.record.plan.capturesInbound == overrides.bypassesInbound
             || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
+            || hasOtherProbes(pod, object)
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.
@@ -201,6 +203,7 @@ extension NodeAgent {
             do { try await Task.sleep(for: pause) } catch { return }
             if isKeeperConnected { await compareWithKeeper() }
             for pod in pods.values { scheduleReconciliation(pod) }
+            await reassertHostRules()
         }
     }
 

@@ -34,6 +34,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
     var isKeeperConnected = false
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
+    var hostProbes = HostProbes()
     private var vainRequests: Set<String> = []
     private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
 
@@ -82,6 +83,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { for await event in self.keeper.events() { await self.keeperSaid(event) } }
             group.addTask { for await snapshot in self.source.snapshots() { await self.objectsChanged(snapshot) } }
             group.addTask { await self.verifyForever() }
+            group.addTask { await self.keepHostRules() }
             await group.waitForAll()
         }
         server.close()

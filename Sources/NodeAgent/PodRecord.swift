@@ -75,6 +75,8 @@ extension PodRecord {
                 .init("families", .array(families.map { .number(JSONNumber($0)) })),
                 .init("capturesInbound", .bool(plan.capturesInbound)),
                 .init("capturesDNS", .bool(plan.capturesDNS)),
+                .init("probePorts", .array(plan.probePorts.map { .number(JSONNumber(Int($0))) })),
+                .init("exemptsEveryProbePort", .bool(plan.exemptsEveryProbePort)),
                 .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
                 .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
                 .init("terminating", .bool(settings.isTerminating)),
@@ -107,6 +109,14 @@ extension PodRecord {
             default: nil
             }
         }
+        func ports(_ name: String) -> [UInt16]? {
+            guard object[name] != nil else { return [] }
+            let values = list(name)
+            let ports = values?.compactMap { value in
+                if case .number(let number) = value { number.integer.flatMap { UInt16(exactly: $0) } } else { nil }
+            }
+            return ports?.count == values?.count ? ports : nil
+        }
         func strings(_ name: String) -> [String]? {
             list(name)?.compactMap { if case .string(let value) = $0 { value } else { nil } }
         }
@@ -119,7 +129,8 @@ extension PodRecord {
             let phase = text("phase").flatMap(Phase.init(rawValue:)), let numbers = list("families"),
             case .bool(let capturesInbound) = object["capturesInbound"],
             let limit = count("connectionLimit"), let rate = count("connectionRate"),
-            let isTerminating = flag("terminating")
+            let isTerminating = flag("terminating"), let probePorts = ports("probePorts"),
+            let everyProbePort = flag("exemptsEveryProbePort")
         else { return nil }
         // Absent in records of an agent that did not capture it.
         let capturesDNS: Bool
@@ -139,7 +150,9 @@ extension PodRecord {
             namespaceID: NamespaceID(device: device, inode: inode), uid: uid, objectUID: objectUID,
             podName: podName, podNamespace: podNamespace, serviceAccount: serviceAccount, addresses: addresses,
             phase: phase,
-            plan: RedirectionPlan(families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS),
+            plan: RedirectionPlan(
+                families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS,
+                probePorts: probePorts, exemptsEveryProbePort: everyProbePort),
             settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

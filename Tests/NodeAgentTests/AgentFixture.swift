@@ -79,7 +79,8 @@ final class AgentFixture: Sendable {
 
     init(
         folder: TemporaryFolder? = nil, source: FakeSource? = nil, keeperPods: FakeKeeper? = nil,
-        keeperAway: Bool = false, configure: (inout NodeAgentConfiguration) -> Void = { _ in }
+        keeperAway: Bool = false, node: SharedNamespace? = nil,
+        configure: (inout NodeAgentConfiguration) -> Void = { _ in }
     ) async throws {
         let folder = try folder ?? TemporaryFolder()
         let source = source ?? FakeSource()
@@ -98,9 +99,15 @@ final class AgentFixture: Sendable {
         configure(&configuration)
         var log = Logger(label: "agent", factory: { _ in SwiftLogNoOpLogHandler() })
         log.logLevel = .critical
-        let agent = try NodeAgent(
-            configuration, source: source, annotator: annotator, backend: backend, keeper: keeper, metrics: registry,
-            log: log)
+        let (settings, annotator, keeper, backend) = (configuration, annotator, keeper, backend)
+        let (registry, quiet) = (registry, log)
+        func makeAgent() throws -> NodeAgent {
+            try NodeAgent(
+                settings, source: source, annotator: annotator, backend: backend, keeper: keeper, metrics: registry,
+                log: quiet)
+        }
+        // The agent's threads stay in the namespace they are made in: it is the node's.
+        let agent = try node?.value.run(makeAgent) ?? makeAgent()
         self.agent = agent
         task = Task { try await agent.run() }
         let socket = configuration.cniSocket

@@ -13,7 +13,9 @@ struct PodRecordTests {
             containerID: containerID, networkName: "mesh", interfaces: ["eth0", "net1"],
             netnsPath: "/run/netns/a \"b\"\n", namespaceID: NamespaceID(device: 4, inode: .max), uid: "u",
             objectUID: "", podName: "p", podNamespace: "n", serviceAccount: "s", addresses: ["10.0.0.1/24", "::1"],
-            phase: .leaving, plan: RedirectionPlan(families: [.v4], capturesInbound: false))
+            phase: .leaving,
+            plan: RedirectionPlan(
+                families: [.v4], capturesInbound: false, probePorts: [80, 8080], exemptsEveryProbePort: true))
     }
 
     @Test("what is written is read back", arguments: [PodRecord.Phase.attached, .capturing, .leaving, .gone])
@@ -43,7 +45,10 @@ struct PodRecordTests {
             var part = whole
             part[member.name] = nil
             // Records of earlier agents have no word on these.
-            let mayLack = ["capturesDNS", "connectionLimit", "connectionRate", "terminating"].contains(member.name)
+            let mayLack = [
+                "capturesDNS", "connectionLimit", "connectionRate", "terminating", "probePorts",
+                "exemptsEveryProbePort",
+            ].contains(member.name)
             #expect((PodRecord(json: .object(part)) != nil) == mayLack, "without \(member.name)")
             part[member.name] = .object(JSONObject())
             #expect(PodRecord(json: .object(part)) == nil, "\(member.name) of another type")
