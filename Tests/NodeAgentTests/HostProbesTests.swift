@@ -309,11 +309,28 @@ private final class RealProcess {
             guard result == 0 else { throw SystemError("spawn \(program)", code: result) }
         }
         id = child
+        // It goes by its name a moment after the spawning returns.
+        let name = String(program.split(separator: "/").last ?? "")
+        var tries = 0
+        while try Self.name(of: child) != name {
+            tries += 1
+            guard tries < 1000 else { throw SystemError("\(program) does not start", code: ETIMEDOUT) }
+            poll(nil, 0, 5)
+        }
         guard let cgroup else { return }
         let path = cgroup.path + "/cgroup.procs"
         let file = FileDescriptor(owning: try check("open \(path)") { open(path, O_WRONLY | O_CLOEXEC) })
         let (raw, text) = (file.raw, "\(child)")
         try check("write \(path)") { CInt(Glibc.write(raw, text, text.utf8.count)) }
+    }
+
+    private static func name(of process: pid_t) throws -> String {
+        let path = "/proc/\(process)/comm"
+        let file = FileDescriptor(owning: try check("open \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
+        var buffer = [UInt8](repeating: 0, count: 32)
+        let raw = file.raw
+        let count = try check("read \(path)") { CInt(read(raw, &buffer, buffer.count)) }
+        return String(decoding: buffer[..<Int(count)].prefix { $0 != 10 }, as: UTF8.self)
     }
 
     func end() {
