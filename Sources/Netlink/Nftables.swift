@@ -1,5 +1,13 @@
-/// What nf_tables holds, as values. All tables are of the `inet` family: one table for IPv4 and IPv6.
+/// What nf_tables holds, as values.
 public enum Nftables {
+    /// Which packets a table sees; the kernel's numbers.
+    public enum Family: UInt8, Hashable, Sendable {
+        /// IPv4 and IPv6.
+        case inet = 1
+        /// Frames between the ports of bridges.
+        case bridge = 7
+    }
+
     /// A place in a packet's way where a base chain listens; the kernel's numbers.
     public enum Hook: UInt32, Hashable, Sendable {
         case prerouting = 0
@@ -65,15 +73,18 @@ public enum Nftables {
         /// At most 127 bytes; kept from the table's first creation on.
         public var comment: String?
         public var chains: [Chain]
+        public var sets: [NamedSet]
 
-        public init(_ name: String, comment: String? = nil, chains: [Chain] = []) {
+        public init(_ name: String, comment: String? = nil, chains: [Chain] = [], sets: [NamedSet] = []) {
             self.name = name
             self.comment = comment
             self.chains = chains
+            self.sets = sets
         }
     }
 
     /// One step of a rule. There is one register: `load…` fill it, the others use it.
+    /// Only ``lookup(_:)`` looks beyond its 16 bytes, at what ``loadPayloadBeside(_:offset:length:word:)`` put there.
     public enum Expression: Hashable, Sendable {
         case loadMeta(Meta)
         /// Sets the packet's mark from the register.
@@ -83,10 +94,17 @@ public enum Nftables {
         case setConntrackMark
         /// Sets the zone of a connection that conntrack has not seen yet from the register; 2 bytes, machine order.
         case setConntrackZone
-        /// The control group (version 2) of the packet's socket, or the one above it at a level counted from the root; 8
-        /// bytes, machine order. Does not match without a socket, or with one of a group above the level.
+        /// The control group (version 2) that the packet's local socket was made in, or the one above it at a level counted
+        /// from the root; 8 bytes, machine order. Does not match without a socket, or with one of a group above the level.
+        /// Prerouting, input and output only.
         case loadSocketCgroup(level: UInt32)
         case loadPayload(Header, offset: UInt32, length: UInt32)
+        /// As ``loadPayload(_:offset:length:)``, to the right of what is loaded: `word` times 4 bytes further on.
+        case loadPayloadBeside(Header, offset: UInt32, length: UInt32, word: UInt32)
+        /// Matches when the set of this name holds what is loaded.
+        case lookup(String)
+        /// Translates the source to the address in the register. NAT chains of postrouting and input only.
+        case sourceNAT(AddressFamily)
         /// register = (register & mask) ^ xor
         case bitwise(mask: [UInt8], xor: [UInt8])
         case compare(Comparison, [UInt8])
@@ -102,8 +120,13 @@ public enum Nftables {
         case other(name: String, data: [UInt8])
     }
 
+    /// What kind of address is meant; the kernel's numbers.
+    public enum AddressFamily: UInt32, Hashable, Sendable { case v4 = 2, v6 = 10 }
+
     /// What is known about a packet beside its bytes; the kernel's numbers.
     public enum Meta: UInt32, Hashable, Sendable {
+        /// 2 bytes, network order: what a frame carries, 0x0800 IPv4, 0x86dd IPv6.
+        case etherType = 1
         /// 4 bytes, machine order.
         case mark = 3
         case inputInterface = 4

@@ -7,8 +7,10 @@ extension Nftables {
         }
 
         private(set) var steps: [Step] = []
+        private let family: Family
 
-        public init() {}
+        /// - Parameter family: Of the tables that are meant.
+        public init(_ family: Family = .inet) { self.family = family }
 
         public var isEmpty: Bool { steps.isEmpty }
 
@@ -86,12 +88,12 @@ extension Nftables {
             }
         }
 
-        private mutating func append(
+        mutating func append(
             _ message: UInt16, create: Bool, append: Bool = false, _ name: String,
             _ body: (inout AttributeWriter) -> Void
         ) {
             var writer = AttributeWriter()
-            writer.header(NftablesWire.header())
+            writer.header(NftablesWire.header(family: family.rawValue))
             body(&writer)
             var flags: UInt16 = create ? NetlinkSocket.Flag.create : 0
             if append { flags |= NetlinkSocket.Flag.append }

@@ -20,6 +20,14 @@ enum NftablesWire {
         static let deleteRule: UInt16 = 8
     }
 
+    enum SetMessage {
+        static let newSet: UInt16 = 9
+        static let getSet: UInt16 = 10
+        static let newElement: UInt16 = 12
+        static let getElement: UInt16 = 13
+        static let deleteElement: UInt16 = 14
+    }
+
     static let batchBegin: UInt16 = 16
     static let batchEnd: UInt16 = 17
 
@@ -55,6 +63,18 @@ enum NftablesWire {
     static let verdictChain = 2
     /// Register 1 holds 16 bytes; register 0 takes verdicts.
     static let register: UInt32 = 1
+
+    /// The number of the register that begins `word` times 4 bytes into register 1.
+    static func register(word: UInt32) -> UInt32 { word % 4 == 0 ? 1 + word / 4 : 8 + word }
+
+    /// The other way round; `nil` for a register that begins elsewhere.
+    static func word(register: UInt32) -> UInt32? {
+        switch register {
+        case 1...4: (register - 1) * 4
+        case 8...23: register - 8
+        default: nil
+        }
+    }
 
     /// `struct nfgenmsg`.
     static func header(family: UInt8 = inet, resource: UInt16 = 0) -> [UInt8] {
@@ -111,8 +131,10 @@ extension Nftables.Expression {
         switch self {
         case .loadMeta, .setMark: "meta"
         case .loadConntrack, .setConntrackMark, .setConntrackZone: "ct"
+        case .loadPayload, .loadPayloadBeside: "payload"
         case .loadSocketCgroup: "socket"
-        case .loadPayload: "payload"
+        case .lookup: "lookup"
+        case .sourceNAT: "nat"
         case .bitwise: "bitwise"
         case .compare: "cmp"
         case .immediate, .verdict: "immediate"
@@ -152,6 +174,18 @@ extension Nftables.Expression {
                 data.put(2, bigEndian: header.rawValue)
                 data.put(3, bigEndian: offset)
                 data.put(4, bigEndian: length)
+            case .loadPayloadBeside(let header, let offset, let length, let word):
+                data.put(1, bigEndian: NftablesWire.register(word: word))
+                data.put(2, bigEndian: header.rawValue)
+                data.put(3, bigEndian: offset)
+                data.put(4, bigEndian: length)
+            case .lookup(let set):
+                data.put(1, string: set)
+                data.put(2, bigEndian: register)
+            case .sourceNAT(let family):
+                data.put(1, bigEndian: UInt32(0))
+                data.put(2, bigEndian: family.rawValue)
+                data.put(3, bigEndian: register)
             case .bitwise(let mask, let xor):
                 data.put(1, bigEndian: register)
                 data.put(2, bigEndian: register)
@@ -217,17 +251,32 @@ extension Nftables.Expression {
             case NftablesWire.conntrackZone: .setConntrackZone
             default: nil
             }
+        case "payload":
+            guard let word = data.bigEndian32(1).flatMap(NftablesWire.word(register:)),
+                let offset = data.bigEndian32(3), let length = data.bigEndian32(4),
+                let header = data.bigEndian32(2).flatMap(Nftables.Header.init(rawValue:))
+            else { return nil }
+            return word == 0
+                ? .loadPayload(header, offset: offset, length: length)
+                : .loadPayloadBeside(header, offset: offset, length: length, word: word)
         case "socket":
             guard data.bigEndian32(1) == NftablesWire.socketCgroup, data.bigEndian32(2) == register,
                 let level = data.bigEndian32(3)
             else { return nil }
             return .loadSocketCgroup(level: level)
-        case "payload":
-            guard data.bigEndian32(1) == register, let offset = data.bigEndian32(3),
-                let length = data.bigEndian32(4),
-                let header = data.bigEndian32(2).flatMap(Nftables.Header.init(rawValue:))
+        case "lookup":
+            // A register to fill makes it a map, and flags turn it round.
+            guard data.bigEndian32(2) == register, data[3] == nil, data.bigEndian32(5) ?? 0 == 0,
+                let set = data.string(1)
             else { return nil }
-            return .loadPayload(header, offset: offset, length: length)
+            return .lookup(set)
+        case "nat":
+            // The kernel adds the upper end of the range, equal here, and the flag that an address is given.
+            guard data.bigEndian32(1) == 0, data.bigEndian32(3) == register,
+                data.bigEndian32(4) ?? register == register, data[5] == nil, (data.bigEndian32(7) ?? 1) & ~1 == 0,
+                let family = data.bigEndian32(2).flatMap(Nftables.AddressFamily.init(rawValue:))
+            else { return nil }
+            return .sourceNAT(family)
         case "bitwise":
             // Operation 0 is mask and xor; the others are shifts and newer forms.
             guard data.bigEndian32(1) == register, data.bigEndian32(2) == register,

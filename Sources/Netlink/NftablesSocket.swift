@@ -21,20 +21,24 @@ public struct NftablesSocket: ~Copyable {
         }
     }
 
-    /// The table of that name in the `inet` family with all its chains and rules; `nil` when there is none.
-    public mutating func table(_ name: String) throws(NetlinkError) -> Nftables.Table? {
-        guard var table = try tables().first(where: { $0.name == name }) else { return nil }
-        table.chains = try chains(of: name)
-        for (chain, rule) in try rules(of: name) {
+    /// The table of that name and family with all its chains, rules and sets; `nil` when there is none.
+    public mutating func table(
+        _ name: String, _ family: Nftables.Family = .inet
+    ) throws(NetlinkError) -> Nftables.Table? {
+        guard var table = try tables(family).first(where: { $0.name == name }) else { return nil }
+        table.chains = try chains(of: name, family)
+        for (chain, rule) in try rules(of: name, family) {
             guard let index = table.chains.firstIndex(where: { $0.name == chain }) else { continue }
             table.chains[index].rules.append(rule)
         }
+        table.sets = try sets(of: name, family)
         return table
     }
 
-    /// The tables of the `inet` family, without what is in them.
-    public mutating func tables() throws(NetlinkError) -> [Nftables.Table] {
-        try dump(NftablesWire.Message.getTable, NftablesWire.header(), "list tables") { body in
+    /// The tables of a family, without what is in them.
+    public mutating func tables(_ family: Nftables.Family = .inet) throws(NetlinkError) -> [Nftables.Table] {
+        let header = NftablesWire.header(family: family.rawValue)
+        return try dump(NftablesWire.Message.getTable, header, "list tables") { body in
             let attributes = Attributes(body.dropFirst(4))
             guard let name = attributes.string(NftablesWire.Table.name) else { return nil }
             let comment = attributes[NftablesWire.Table.userdata].flatMap { NftablesWire.comment(userdata: $0) }
@@ -43,8 +47,11 @@ public struct NftablesSocket: ~Copyable {
     }
 
     /// A table's chains, without their rules.
-    public mutating func chains(of table: String) throws(NetlinkError) -> [Nftables.Chain] {
-        try dump(NftablesWire.Message.getChain, NftablesWire.header(), "list chains") { body in
+    public mutating func chains(
+        of table: String, _ family: Nftables.Family = .inet
+    ) throws(NetlinkError) -> [Nftables.Chain] {
+        let header = NftablesWire.header(family: family.rawValue)
+        return try dump(NftablesWire.Message.getChain, header, "list chains") { body in
             let attributes = Attributes(body.dropFirst(4))
             guard attributes.string(NftablesWire.Chain.table) == table,
                 let name = attributes.string(NftablesWire.Chain.name)
@@ -65,10 +72,10 @@ public struct NftablesSocket: ~Copyable {
 
     /// A table's rules with the names of their chains, in order.
     public mutating func rules(
-        of table: String
+        of table: String, _ family: Nftables.Family = .inet
     ) throws(NetlinkError) -> [(chain: String, rule: Nftables.Rule)] {
         var writer = AttributeWriter()
-        writer.header(NftablesWire.header())
+        writer.header(NftablesWire.header(family: family.rawValue))
         writer.put(NftablesWire.Rule.table, string: table)
         return try dump(NftablesWire.Message.getRule, writer.bytes, "list rules") { body in
             let attributes = Attributes(body.dropFirst(4))
@@ -91,7 +98,7 @@ public struct NftablesSocket: ~Copyable {
             reset: {}, each: { _, _ in })
     }
 
-    private mutating func dump<T>(
+    mutating func dump<T>(
         _ message: UInt16, _ body: [UInt8], _ operation: String, _ decode: (ArraySlice<UInt8>) -> T?
     ) throws(NetlinkError) -> [T] {
         var found: [T] = []

@@ -61,6 +61,12 @@ private struct NftablesRuleWriter {
         switch expression {
         case .loadMeta(let key): load(key)
         case .loadPayload(let header, let offset, let length): load(header, offset, length)
+        case .loadPayloadBeside(let header, let offset, let length, _):
+            let before = loaded?.name
+            load(header, offset, length)
+            if let before, let name = loaded?.name { loaded = ("\(before) . \(name)", .bytes) }
+        case .lookup(let name): say("\(loaded?.name ?? "[lookup]") @\(name)")
+        case .sourceNAT(let family): say("snat \(family == .v4 ? "ip" : "ip6") to \(Self.text(immediate ?? [], .address))")
         case .loadConntrack(let key): loaded = ("ct \(key)", key == .state ? .state : .hexMark)
         case .loadSocketCgroup(let level): loaded = ("socket cgroupv2 level \(level)", .number)
         case .bitwise(let mask, let xor): self.mask = (mask, xor)
@@ -95,6 +101,7 @@ private struct NftablesRuleWriter {
 
     private mutating func load(_ key: Nftables.Meta) {
         switch key {
+        case .etherType: loaded = ("meta protocol", .bytes)
         case .mark: loaded = ("meta mark", .hexMark)
         case .inputInterface: loaded = ("iif", .number)
         case .outputInterface: loaded = ("oif", .number)

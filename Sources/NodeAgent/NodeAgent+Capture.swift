@@ -21,6 +21,7 @@ extension NodeAgent {
             families: families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
             virtualInterfaces: overrides.virtualInterfaces)
+        pod.record.plan = await exemptingProbes(pod, object)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
         readSettings(of: pod, object)
@@ -101,6 +102,7 @@ extension NodeAgent {
         try await open(pod)
         await report(pod)
         log.info("a pod leaves the mesh", metadata: ["pod": "\(pod.name)"])
+        await releaseProbes(of: pod)
         startDrain(pod)
     }
 
@@ -219,6 +221,7 @@ extension NodeAgent {
         pods[id] = nil
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
         namespaceNumbers = namespaceNumbers.filter { $0.value != id }
+        await releaseProbes(of: pod)
         if wasInMesh {
             do {
                 try await takeAway(pod)

@@ -24,7 +24,24 @@ extension NodeAgent {
 
     func followChanges() async {
         guard let driftWatch else { return }
-        for await _ in driftWatch.signals { changed(driftWatch.take()) }
+        for await _ in driftWatch.signals {
+            let places = driftWatch.take()
+            changed(places)
+            // The node's own rules for probes.
+            if !places.isDisjoint(with: [.own, .anywhere]) { suspectHost() }
+        }
+    }
+
+    /// Looks at the node's own rules soon; as with pods, many messages cost one look.
+    private func suspectHost() {
+        guard hostSuspicion == nil else { return }
+        let pause = configuration.driftPause
+        hostSuspicion = Task {
+            // Cut short when the agent ends, which is seen below.
+            try? await Task.sleep(for: pause)
+            self.hostSuspicion = nil
+            if !Task.isCancelled { await self.reassertHostRules() }
+        }
     }
 
     private func changed(_ places: Set<NamespaceChanges.Place>) {

@@ -48,6 +48,7 @@ extension NodeAgent {
                 graves[record.containerID] = gone
             }
         }
+        await adoptProbes()
         for pod in pods.values {
             if pod.record.phase == .leaving { startDrain(pod) }
             watchSpared(pod)
@@ -87,6 +88,7 @@ extension NodeAgent {
         return pod.record.plan.capturesInbound == overrides.bypassesInbound
             || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
             || pod.record.plan.virtualInterfaces != overrides.virtualInterfaces
+            || hasOtherProbes(pod, object)
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.
@@ -226,6 +228,7 @@ extension NodeAgent {
             do { try await Task.sleep(for: pause) } catch { return }
             if isKeeperConnected { await compareWithKeeper() }
             for pod in pods.values { scheduleReconciliation(pod) }
+            await reassertHostRules()
         }
     }
 

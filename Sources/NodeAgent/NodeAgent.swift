@@ -34,9 +34,12 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// Whose namespace has which number in the kernel's messages.
     var namespaceNumbers: [Int32: String] = [:]
     private(set) var driftWatch: DriftWatch?
+    /// Something has changed in the node's own namespace.
+    var hostSuspicion: Task<Void, Never>?
     var isKeeperConnected = false
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
+    var hostProbes = HostProbes()
     private var vainRequests: Set<String> = []
     private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
 
@@ -87,6 +90,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { for await snapshot in self.source.snapshots() { await self.objectsChanged(snapshot) } }
             group.addTask { await self.verifyForever() }
             group.addTask { await self.followChanges() }
+            group.addTask { await self.keepHostRules() }
             await group.waitForAll()
         }
         server.close()
@@ -97,6 +101,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
         }
+        hostSuspicion?.cancel()
         driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
         pool.stop()

@@ -35,6 +35,12 @@ public struct NodeAgentConfiguration: Sendable {
     public var lockWait = Duration.seconds(5)
     /// Whether pods' DNS is captured unless their annotation says otherwise.
     public var capturesDNS = false
+    /// What of the node's own traffic reaches pods past policy. The agent must be in the node's own network namespace.
+    public var probeExemption = ProbeExemption.off
+    /// The cgroup that kubelet makes its sockets in, as `/proc/PID/cgroup` has it; looked for unless given.
+    public var kubeletCgroup: String?
+    /// How often is looked whether kubelet has another cgroup.
+    public var kubeletInterval = Duration.seconds(1)
     /// kubelet's `clusterDNS` and `clusterDomain`, and the resolv.conf it gives pods that use the node's.
     public var clusterDNS: [IPAddress] = []
     public var clusterDomain = "cluster.local"

@@ -76,6 +76,8 @@ extension PodRecord {
                 .init("capturesInbound", .bool(plan.capturesInbound)),
                 .init("capturesDNS", .bool(plan.capturesDNS)),
                 .init("virtualInterfaces", strings(plan.virtualInterfaces)),
+                .init("probePorts", .array(plan.probePorts.map { .number(JSONNumber(Int($0))) })),
+                .init("exemptsEveryProbePort", .bool(plan.exemptsEveryProbePort)),
                 .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
                 .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
                 .init("terminating", .bool(settings.isTerminating)),
@@ -108,6 +110,14 @@ extension PodRecord {
             default: nil
             }
         }
+        func ports(_ name: String) -> [UInt16]? {
+            guard object[name] != nil else { return [] }
+            let values = list(name)
+            let ports = values?.compactMap { value in
+                if case .number(let number) = value { number.integer.flatMap { UInt16(exactly: $0) } } else { nil }
+            }
+            return ports?.count == values?.count ? ports : nil
+        }
         func strings(_ name: String) -> [String]? {
             list(name)?.compactMap { if case .string(let value) = $0 { value } else { nil } }
         }
@@ -120,7 +130,8 @@ extension PodRecord {
             let phase = text("phase").flatMap(Phase.init(rawValue:)), let numbers = list("families"),
             case .bool(let capturesInbound) = object["capturesInbound"],
             let limit = count("connectionLimit"), let rate = count("connectionRate"),
-            let isTerminating = flag("terminating")
+            let isTerminating = flag("terminating"), let probePorts = ports("probePorts"),
+            let everyProbePort = flag("exemptsEveryProbePort")
         else { return nil }
         // Absent in records of an agent that did not capture it.
         let capturesDNS: Bool
@@ -150,7 +161,7 @@ extension PodRecord {
             phase: phase,
             plan: RedirectionPlan(
                 families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS,
-                virtualInterfaces: virtualInterfaces),
+                virtualInterfaces: virtualInterfaces, probePorts: probePorts, exemptsEveryProbePort: everyProbePort),
             settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

@@ -74,15 +74,18 @@ public struct Container: Hashable, Sendable {
     /// `Always` on an init container makes it run beside the others for the pod's life.
     public var restartPolicy: String
     public var capabilities: ContainerCapabilities
+    /// Where kubelet's probes and lifecycle hooks connect to.
+    public var probePorts: [UInt16]
 
     public init(
         name: String, ports: [ContainerPort] = [], restartPolicy: String = "",
-        capabilities: ContainerCapabilities = ContainerCapabilities()
+        capabilities: ContainerCapabilities = ContainerCapabilities(), probePorts: [UInt16] = []
     ) {
         self.name = name
         self.ports = ports
         self.restartPolicy = restartPolicy
         self.capabilities = capabilities
+        self.probePorts = probePorts
     }
 }
 
@@ -99,6 +102,11 @@ public struct ContainerCapabilities: Hashable, Sendable {
         self.added = added
         self.dropped = dropped
     }
+}
+
+extension PodSpec {
+    /// The ports of the pod that kubelet connects to, sorted, each once.
+    public var probePorts: [UInt16] { Set((containers + initContainers).flatMap(\.probePorts)).sorted() }
 }
 
 public struct ContainerPort: Hashable, Sendable {

@@ -20,6 +20,11 @@ public enum Drift: Hashable, Sendable {
 
     /// Whether it is about ztunnel's sockets, and not about what leads to them.
     public var isListener: Bool { if case .listenerMissing = self { true } else { false } }
+    /// A table of the node's own namespace.
+    case hostTableMissing(String)
+    case hostTableUnexpected(String)
+    /// A set with other elements, or another key, than it should have, or none at all.
+    case setDiffers(String)
 
     /// A word for metrics.
     public var reason: String {
@@ -32,6 +37,8 @@ public enum Drift: Hashable, Sendable {
         case .settingDiffers: "setting"
         case .loopbackDown: "loopback"
         case .listenerMissing: "listener"
+        case .hostTableMissing, .hostTableUnexpected: "table"
+        case .setDiffers: "set"
         }
     }
 }
@@ -51,6 +58,9 @@ extension Drift: CustomStringConvertible {
         case .settingDiffers(let name, let value, let wanted): "\(name) is \(value), not \(wanted)"
         case .loopbackDown: "lo is down"
         case .listenerMissing(let port): "nobody of ztunnel listens on port \(port)"
+        case .hostTableMissing(let table): "table \(table) is missing"
+        case .hostTableUnexpected(let table): "table \(table) is there, and should not be"
+        case .setDiffers(let set): "set \(set) does not hold what it should"
         }
     }
 }

@@ -8,7 +8,7 @@ import LinuxNetwork
 /// reaches its listener directly), and what ztunnel itself sends or receives is left alone, which it shows by the
 /// marks of ``LinuxNetwork/Mark``. DNS, where it is captured, goes to 15053 over UDP and TCP. TCP that comes in by a virtual
 /// interface is a guest's on its way out, and goes to 15001. Loopback, the pod talking to its own addresses, other
-/// protocols, and the kubelet's probes as Istio marks them are never captured.
+/// protocols, and the kubelet's probes to ``probePorts`` are never captured.
 public struct RedirectionPlan: Hashable, Sendable {
     /// The families the pod speaks. A family that is switched off in the pod gets no rules.
     public var families: Set<IPAddress.Family>
@@ -25,13 +25,20 @@ public struct RedirectionPlan: Hashable, Sendable {
     /// mark alone does not get a packet past capture (Linux 5.13 and later); every group whose sockets are still in use
     /// must be named.
     public var creators: Set<SocketCreator>
+    /// The ports that ``probeAddress(_:)`` reaches past capture, sorted, each once: those that the pod's own probes name.
+    /// What may send from that address is the node's business (``HostProbePlan``).
+    public var probePorts: [UInt16] {
+        didSet { probePorts = Self.normalized(probePorts) }
+    }
+    /// Whether that address reaches every port, as Istio's rules have it.
+    public var exemptsEveryProbePort: Bool
 
     /// - Parameter virtualInterfaces: In any order. What no virtual interface can be called
     ///   (``InterfaceName/virtualProblem(_:)``), and what is beyond ``mostVirtualInterfaces``, is left out.
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
         capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true,
-        creators: Set<SocketCreator> = []
+        probePorts: [UInt16] = [], exemptsEveryProbePort: Bool = false, creators: Set<SocketCreator> = []
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
@@ -40,7 +47,11 @@ public struct RedirectionPlan: Hashable, Sendable {
         self.virtualInterfaces = Array(names.prefix(Self.mostVirtualInterfaces))
         self.sparesOpenConnections = sparesOpenConnections
         self.creators = creators
+        self.probePorts = Self.normalized(probePorts)
+        self.exemptsEveryProbePort = exemptsEveryProbePort
     }
+
+    private static func normalized(_ ports: [UInt16]) -> [UInt16] { Set(ports).sorted() }
 
     /// The families in the order their rules stand in.
     var orderedFamilies: [IPAddress.Family] { IPAddress.Family.allCases.filter(families.contains) }
@@ -52,7 +63,7 @@ public struct RedirectionPlan: Hashable, Sendable {
     public static let routeTable: UInt32 = 100
     public static let rulePriority: UInt32 = 32764
 
-    /// The source address of the kubelet's probes on a node that rewrites it as Istio's does.
+    /// The source address of the kubelet's probes, which the node gives them (``HostProbePlan``); Istio's.
     public static func probeAddress(_ family: IPAddress.Family) -> IPAddress {
         switch family {
         case .v4: IPAddress(169, 254, 7, 127)

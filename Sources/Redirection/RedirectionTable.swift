@@ -101,11 +101,12 @@ enum RedirectionTable {
     private static func inbound(_ plan: RedirectionPlan) -> [Nftables.Rule] {
         // Without inbound capture there is nothing to exempt probes from.
         guard plan.capturesInbound else { return [] }
-        let probes = plan.orderedFamilies.map { family in
+        let probes = exemptions(plan).map { family, port in
             rule("probes come in") {
                 $0.family(family)
                 $0.source(RedirectionPlan.probeAddress(family))
                 $0.tcp()
+                if let port { $0.destinationPort(.equal, port) }
                 $0.counter()
                 $0.accept()
             }
@@ -124,12 +125,19 @@ enum RedirectionTable {
         return probes + captures
     }
 
+    /// What probes may reach: a family and a port each, `nil` for every port.
+    private static func exemptions(_ plan: RedirectionPlan) -> [(IPAddress.Family, UInt16?)] {
+        let ports: [UInt16?] = plan.exemptsEveryProbePort ? [nil] : plan.probePorts
+        return plan.orderedFamilies.flatMap { family in ports.map { (family, $0) } }
+    }
+
     private static func outbound(_ plan: RedirectionPlan) -> [Nftables.Rule] {
-        let probes = plan.orderedFamilies.map { family in
+        let probes = exemptions(plan).map { family, port in
             rule("replies to probes") {
                 $0.family(family)
                 $0.destination(.equal, RedirectionPlan.probeAddress(family))
                 $0.tcp()
+                if let port { $0.sourcePort(.equal, port) }
                 $0.counter()
                 $0.accept()
             }

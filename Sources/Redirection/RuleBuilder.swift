@@ -100,6 +100,41 @@ struct RuleBuilder {
         ]
     }
 
+    /// Matches when the packet is for an address and port of the set; ``family(_:)`` and ``tcp()`` must have been said.
+    mutating func destinationAndPort(_ family: IPAddress.Family, in set: String) {
+        let (offset, length): (UInt32, UInt32) = family == .v4 ? (16, 4) : (24, 16)
+        expressions += [
+            .loadPayload(.network, offset: offset, length: length),
+            .loadPayloadBeside(.transport, offset: 2, length: 2, word: length / 4), .lookup(set),
+        ]
+    }
+
+    /// Matches when the packet is for an address of the set; ``family(_:)`` must have been said.
+    mutating func destination(_ family: IPAddress.Family, in set: String) {
+        let (offset, length): (UInt32, UInt32) = family == .v4 ? (16, 4) : (24, 16)
+        expressions += [.loadPayload(.network, offset: offset, length: length), .lookup(set)]
+    }
+
+    /// Compares the id of the cgroup that the sending socket's is, or is beneath, `level` steps below the root. Does
+    /// not match without a socket, or when there is no such cgroup.
+    mutating func socketCgroup(_ comparison: Nftables.Comparison, level: UInt32, id: UInt64) {
+        expressions += [.loadSocketCgroup(level: level), .compare(comparison, withUnsafeBytes(of: id) { Array($0) })]
+    }
+
+    /// What a frame between ports of a bridge carries.
+    mutating func frame(_ family: IPAddress.Family) {
+        expressions += [.loadMeta(.etherType), .compare(.equal, family == .v4 ? [0x08, 0x00] : [0x86, 0xdd])]
+    }
+
+    /// Takes the bits of `mask` out of the packet's mark.
+    mutating func clearMark(mask: UInt32) { setMark(0, mask: mask) }
+
+    mutating func drop() { expressions.append(.verdict(.drop)) }
+
+    mutating func sourceNAT(to address: IPAddress) {
+        expressions += [.immediate(address.bytes), .sourceNAT(address.isV4 ? .v4 : .v6)]
+    }
+
     mutating func counter() { expressions.append(.counter) }
 
     /// Sets the bits of `mask` in the packet's mark to those of `mark`.
@@ -110,8 +145,6 @@ struct RuleBuilder {
     }
 
     mutating func notrack() { expressions.append(.notrack) }
-
-    mutating func drop() { expressions.append(.verdict(.drop)) }
 
     mutating func accept() { expressions.append(.verdict(.accept)) }
 

@@ -46,6 +46,16 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "The cluster's DNS domain as kubelet has it.")
     var clusterDomain = "cluster.local"
 
+    @Option(
+        help: """
+            What of the node's own traffic reaches pods past policy: kubelet (kubelet's connections to the ports that \
+            pods' probes name), istio (every process of the node, every port) or off.
+            """)
+    var probeExemption = "kubelet"
+
+    @Option(help: "kubelet's cgroup, as /proc/PID/cgroup has it; looked for unless given.")
+    var kubeletCgroup: String?
+
     @Option(help: "Where metrics and readiness are served.")
     var metricsAddress = "0.0.0.0:15014"
 
@@ -86,6 +96,13 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard LogFormat(rawValue: logFormat) != nil else {
             throw ValidationError("--log-format \(logFormat): expected text or json")
+        }
+        guard ProbeExemption(rawValue: probeExemption) != nil else {
+            throw ValidationError("--probe-exemption \(probeExemption): expected kubelet, istio or off")
+        }
+        guard kubeletCgroup?.hasPrefix("/") ?? true else {
+            throw ValidationError(
+                "--kubelet-cgroup \(kubeletCgroup ?? ""): expected a path like /system.slice/kubelet.service")
         }
         for server in clusterDns.split(separator: ",") where IPAddress(server) == nil {
             throw ValidationError("--cluster-dns \(server): expected an address")
@@ -159,6 +176,8 @@ struct AgentCommand: AsyncParsableCommand {
         settings.capturesDNS = dnsCapture
         settings.failsClosed = failClosed
         settings.sparedDeadline = sparedDeadline.map { .seconds($0) }
+        settings.probeExemption = ProbeExemption(rawValue: probeExemption) ?? .off
+        settings.kubeletCgroup = kubeletCgroup
         settings.clusterDNS = clusterDns.split(separator: ",").compactMap { IPAddress($0) }
         settings.clusterDomain = clusterDomain
         if let tokenSocket {

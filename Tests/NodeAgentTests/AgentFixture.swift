@@ -132,7 +132,7 @@ final class AgentFixture: Sendable {
 
     init(
         folder: TemporaryFolder? = nil, source: FakeSource? = nil, keeperPods: FakeKeeper? = nil,
-        keeperAway: Bool = false, life: AgentLife = AgentLife(),
+        keeperAway: Bool = false, life: AgentLife = AgentLife(), node: SharedNamespace? = nil,
         configure: (inout NodeAgentConfiguration) -> Void = { _ in }
     ) async throws {
         let folder = try folder ?? TemporaryFolder()
@@ -153,10 +153,15 @@ final class AgentFixture: Sendable {
         configure(&configuration)
         var log = Logger(label: "agent", factory: { _ in SwiftLogNoOpLogHandler() })
         log.logLevel = .critical
-        let agent = try NodeAgent(
-            configuration, source: source, annotator: MortalAnnotator(annotator, life), backend: backend,
-            keeper: MortalKeeper(keeper, life), metrics: registry,
-            log: log)
+        let (settings, annotator, keeper, backend) = (configuration, annotator, keeper, backend)
+        let (registry, quiet) = (registry, log)
+        func makeAgent() throws -> NodeAgent {
+            try NodeAgent(
+                settings, source: source, annotator: MortalAnnotator(annotator, life), backend: backend,
+                keeper: MortalKeeper(keeper, life), metrics: registry, log: quiet)
+        }
+        // The agent's threads stay in the namespace they are made in: it is the node's.
+        let agent = try node?.value.run(makeAgent) ?? makeAgent()
         self.agent = agent
         task = Task { try await agent.run() }
         let socket = configuration.cniSocket

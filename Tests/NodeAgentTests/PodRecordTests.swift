@@ -14,7 +14,9 @@ struct PodRecordTests {
             netnsPath: "/run/netns/a \"b\"\n", namespaceID: NamespaceID(device: 4, inode: .max), uid: "u",
             objectUID: "", podName: "p", podNamespace: "n", serviceAccount: "s", addresses: ["10.0.0.1/24", "::1"],
             phase: .leaving,
-            plan: RedirectionPlan(families: [.v4], capturesInbound: false, virtualInterfaces: ["tap0", "k6t-net1"]))
+            plan: RedirectionPlan(
+                families: [.v4], capturesInbound: false, virtualInterfaces: ["tap0", "k6t-net1"],
+                probePorts: [80, 8080], exemptsEveryProbePort: true))
     }
 
     @Test("what is written is read back", arguments: [PodRecord.Phase.attached, .capturing, .leaving, .gone])
@@ -45,7 +47,8 @@ struct PodRecordTests {
             part[member.name] = nil
             // Records of earlier agents have no word on these.
             let mayLack = [
-                "capturesDNS", "connectionLimit", "connectionRate", "terminating", "virtualInterfaces",
+                "capturesDNS", "connectionLimit", "connectionRate", "terminating", "virtualInterfaces", "probePorts",
+                "exemptsEveryProbePort",
             ].contains(member.name)
             #expect((PodRecord(json: .object(part)) != nil) == mayLack, "without \(member.name)")
             part[member.name] = .object(JSONObject())

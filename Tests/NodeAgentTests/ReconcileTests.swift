@@ -167,7 +167,7 @@ struct ReconcileTests {
         try pod.harm()
         try await eventually("repaired") { try pod.drift().isEmpty }
         try await eventually("counted") {
-            fixture.registry.exposition().contains(#"apus_agent_drift_repairs_total{reason="rule"} 6"#)
+            fixture.registry.exposition().contains(#"apus_agent_drift_repairs_total{reason="rule"} 4"#)
         }
         #expect(fixture.annotator["web"] == "enabled")
         try await fixture.stop()

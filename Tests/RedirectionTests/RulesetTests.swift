@@ -97,22 +97,50 @@ struct RulesetTests {
     @Test("both families")
     func bothFamilies() async throws {
         let expected = table(
+            prerouting: [inbound4, inbound6],
+            output: [own4, own6, outbound4, outbound6])
+        #expect(try await ruleset(RedirectionPlan()) == expected)
+    }
+
+    @Test("probes to every port, as Istio has it")
+    func probesToEveryPort() async throws {
+        let expected = table(
             prerouting: [probeIn4, probeIn6, inbound4, inbound6],
             output: [probeOut4, probeOut6, own4, own6, outbound4, outbound6])
-        #expect(try await ruleset(RedirectionPlan()) == expected)
+        #expect(try await ruleset(RedirectionPlan(exemptsEveryProbePort: true)) == expected)
+    }
+
+    @Test("probes to the ports that the pod names, each once and in order")
+    func probesToPorts() async throws {
+        func incoming(_ rule: String, _ port: Int) -> String {
+            rule.replacing("meta l4proto tcp", with: "tcp dport \(port)")
+        }
+        func outgoing(_ rule: String, _ port: Int) -> String {
+            rule.replacing("meta l4proto tcp", with: "tcp sport \(port)")
+        }
+        let expected = table(
+            prerouting: [
+                incoming(probeIn4, 80), incoming(probeIn4, 8080), incoming(probeIn6, 80), incoming(probeIn6, 8080),
+                inbound4, inbound6,
+            ],
+            output: [
+                outgoing(probeOut4, 80), outgoing(probeOut4, 8080), outgoing(probeOut6, 80),
+                outgoing(probeOut6, 8080), own4, own6, outbound4, outbound6,
+            ])
+        #expect(try await ruleset(RedirectionPlan(probePorts: [8080, 80, 8080])) == expected)
     }
 
     @Test("IPv4 alone")
     func ipv4() async throws {
         let expected = table(
-            prerouting: [probeIn4, inbound4], output: [probeOut4, own4, outbound4])
+            prerouting: [inbound4], output: [own4, outbound4])
         #expect(try await ruleset(RedirectionPlan(families: [.v4])) == expected)
     }
 
     @Test("without inbound capture")
     func bypass() async throws {
         let expected = table(
-            prerouting: [], output: [probeOut4, probeOut6, own4, own6, outbound4, outbound6])
+            prerouting: [], output: [own4, own6, outbound4, outbound6])
         #expect(try await ruleset(RedirectionPlan(capturesInbound: false)) == expected)
     }
 
@@ -125,8 +153,8 @@ struct RulesetTests {
     @Test("with DNS")
     func dns() async throws {
         let expected = table(
-            prerouting: [probeIn4, probeIn6, inbound4, inbound6],
-            output: [probeOut4, probeOut6, own4, own6, datagrams("ipv4"), datagrams("ipv6")]
+            prerouting: [inbound4, inbound6],
+            output: [own4, own6, datagrams("ipv4"), datagrams("ipv6")]
                 + [streams("ip daddr != 127.0.0.1"), streams("ip6 daddr != ::1"), outbound4, outbound6], dns: true)
         #expect(try await ruleset(RedirectionPlan(capturesDNS: true)) == expected)
     }

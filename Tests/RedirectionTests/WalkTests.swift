@@ -108,7 +108,7 @@ struct WalkTests {
     @Test("D: a probe from the address of probes reaches the app directly", arguments: IPAddress.Family.allCases)
     func probe(family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(RedirectionPlan(probePorts: [8080]))
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let probe = try Stream(family: family, in: network.world)
@@ -119,6 +119,21 @@ struct WalkTests {
             #expect(from?.address == RedirectionPlan.probeAddress(family))
             try probe.exchange(with: served)
             #expect(!ztunnel.inbound.hasConnection)
+        }
+    }
+
+    @Test("D: the address of probes exempts no other port", arguments: IPAddress.Family.allCases)
+    func probeOfAnotherPort(family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Self.enrolled(RedirectionPlan(probePorts: [9090, 8081]))
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
+            let probe = try Stream(family: family, in: network.world)
+            try Sockets.bind(
+                probe.fd, to: Endpoint(RedirectionPlan.probeAddress(family), 0), dualStack: family == .v6)
+            try probe.connect(to: Endpoint(Network.podAddress(family), 8080))
+            try probe.exchange(with: ztunnel.inbound.accept().stream)
+            #expect(!app.hasConnection)
         }
     }
 

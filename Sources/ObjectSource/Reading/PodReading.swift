@@ -37,14 +37,16 @@ extension PodSpec {
     private static func containers(_ fields: Fields, _ name: String) throws(ObjectProblem) -> [Container] {
         var result: [Container] = []
         for container in try fields.objects(name) ?? [] {
-            try container.expect(["name", "ports", "restartPolicy", "image", "command", "args", "securityContext"])
+            try container.expect(
+                ["name", "ports", "restartPolicy", "image", "command", "args", "securityContext"] + ProbeReading.fields)
             var ports: [ContainerPort] = []
             for port in try container.objects("ports") ?? [] { ports.append(try Self.port(port)) }
             result.append(
                 Container(
                     name: try container.requiredString("name"), ports: ports,
                     restartPolicy: try container.string("restartPolicy") ?? "",
-                    capabilities: try ContainerCapabilities(container.object("securityContext"))))
+                    capabilities: try ContainerCapabilities(container.object("securityContext")),
+                    probePorts: try ProbeReading.ports(container, named: ports)))
         }
         return result
     }
