@@ -117,7 +117,8 @@ final class TestCgroup {
 
     init(_ name: String, beneath parent: TestCgroup? = nil) throws {
         let folder = parent?.path ?? Self.root
-        let path = folder + (parent == nil ? "/apus-test-\(getpid())-\(name)" : "/\(name)")
+        let path =
+            folder + (parent == nil ? "/apus-test-\(getpid())-\(name)-\(UInt32.random(in: 0 ... .max))" : "/\(name)")
         try check("make \(path)") { mkdir(path, 0o755) }
         try Self.write("threaded", path + "/cgroup.type")
         var info = stat()
