@@ -26,6 +26,8 @@ public struct SocketEntry: Hashable, Sendable {
     public let inode: UInt32
     /// The mark of its packets; `nil` without CAP_NET_ADMIN.
     public let mark: UInt32?
+    /// Names the socket for as long as the machine runs.
+    public let cookie: UInt64
 }
 
 /// Lists the sockets of a network namespace.
@@ -64,6 +66,7 @@ public struct SocketDiagnostics: ~Copyable {
         func port(_ at: Int) -> UInt16 { UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) }
         return SocketEntry(
             state: state, local: Endpoint(local, port(4)).canonical, remote: Endpoint(remote, port(6)).canonical,
-            inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15))
+            inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15),
+            cookie: UInt64(native: bytes[44...]) ?? 0)
     }
 }

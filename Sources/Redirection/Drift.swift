@@ -15,6 +15,10 @@ public enum Drift: Hashable, Sendable {
     /// A kernel parameter that capture needs has been changed.
     case settingDiffers(name: String, value: String, wanted: String)
     case loopbackDown
+    /// A capture program is not where it should be.
+    case programMissing(interface: String, program: String)
+    /// Another program in its place, or the right one with other orders.
+    case programDiffers(interface: String, program: String)
 
     /// A word for metrics.
     public var reason: String {
@@ -26,6 +30,7 @@ public enum Drift: Hashable, Sendable {
         case .policyRuleMissing: "policy_rule"
         case .settingDiffers: "setting"
         case .loopbackDown: "loopback"
+        case .programMissing, .programDiffers: "program"
         }
     }
 }
@@ -44,6 +49,8 @@ extension Drift: CustomStringConvertible {
         case .policyRuleMissing(let family): "the IP\(family) rule fwmark 0x111/0xfff to table 100 is missing"
         case .settingDiffers(let name, let value, let wanted): "\(name) is \(value), not \(wanted)"
         case .loopbackDown: "lo is down"
+        case .programMissing(let interface, let program): "program \(program) is missing on \(interface)"
+        case .programDiffers(let interface, let program): "program \(program) on \(interface) is not as it should be"
         }
     }
 }

@@ -17,15 +17,19 @@ public struct RedirectionPlan: Hashable, Sendable {
     public var capturesDNS: Bool
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
+    /// Interfaces behind which guests of the pod are (`istio.io/reroute-virtual-interfaces`): the TCP that comes in by them
+    /// is captured as if the pod sent it.
+    public var virtualInterfaces: [String]
 
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
-        capturesDNS: Bool = false, sparesOpenConnections: Bool = true
+        capturesDNS: Bool = false, sparesOpenConnections: Bool = true, virtualInterfaces: [String] = []
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
         self.capturesDNS = capturesDNS
         self.sparesOpenConnections = sparesOpenConnections
+        self.virtualInterfaces = virtualInterfaces
     }
 
     /// The families in the order their rules stand in.
