@@ -25,6 +25,11 @@ public struct EbpfBackend: RedirectionBackend {
     }
 
     public func remove(in namespace: borrowing NetworkNamespace) throws {
+        try Self.removeAttached(in: namespace)
+    }
+
+    /// Takes everything away, for whoever has no need of the programs themselves.
+    public static func removeAttached(in namespace: borrowing NetworkNamespace) throws {
         try namespace.run { () throws(RedirectionError) in try removeHere() }
     }
 
@@ -44,6 +49,17 @@ public struct EbpfBackend: RedirectionBackend {
             try Self.asking("cannot count captured connections") { () throws(NetlinkError) in
                 var diagnostics = try SocketDiagnostics()
                 return try CapturedConnections.count(&diagnostics)
+            }
+        }
+    }
+
+    /// Whether something of it is there.
+    func holds(in namespace: borrowing NetworkNamespace) throws -> Bool {
+        try namespace.run { () throws(RedirectionError) in
+            try Self.asking("cannot read capture back") { () throws(NetlinkError) in
+                var routes = try RouteSocket()
+                return try routes.filters(CaptureFilter.loopback, .ingress).classifiers.contains(
+                    where: CaptureFilter.isOurs)
             }
         }
     }
@@ -184,7 +200,7 @@ public struct EbpfBackend: RedirectionBackend {
         return found
     }
 
-    private func removeHere() throws(RedirectionError) {
+    private static func removeHere() throws(RedirectionError) {
         let message = "cannot take capture away"
         var routes = try Self.asking(message) { () throws(NetlinkError) in try RouteSocket() }
         let links = try Self.asking(message) { () throws(NetlinkError) in try routes.links() }
@@ -192,11 +208,14 @@ public struct EbpfBackend: RedirectionBackend {
         try Self.asking(message) { () throws(NetlinkError) in
             for link in links where link.index != CaptureFilter.loopback {
                 for direction in [ClassifierFilter.Direction.egress, .ingress] {
-                    try Self.takeAway(link.index, direction, &routes)
+                    guard try Self.takeAway(link.index, direction, &routes) else { continue }
+                    // Should lo's filter be gone, the values from before are as the kernel has them of itself.
+                    memory = CaptureSetting.isKept
                 }
             }
-            memory = try routes.filters(CaptureFilter.loopback, .ingress).classifiers
-                .first(where: CaptureFilter.isOurs)?.classID
+            memory =
+                try routes.filters(CaptureFilter.loopback, .ingress).classifiers
+                .first(where: CaptureFilter.isOurs)?.classID ?? memory
             guard memory != nil else { return }
             try PolicyRouting.remove(&routes)
         }
@@ -208,17 +227,18 @@ public struct EbpfBackend: RedirectionBackend {
             try setting.setting.write(before)
         }
         try Self.asking(message) { () throws(NetlinkError) in
-            try Self.takeAway(CaptureFilter.loopback, .ingress, &routes)
+            _ = try Self.takeAway(CaptureFilter.loopback, .ingress, &routes)
             for link in links { try Self.clear(link.index, &routes) }
         }
     }
 
+    /// - Returns: Whether there was something to take away.
     private static func takeAway(
         _ interface: UInt32, _ direction: ClassifierFilter.Direction, _ routes: inout RouteSocket
-    ) throws(NetlinkError) {
-        for filter in try routes.filters(interface, direction).classifiers where CaptureFilter.isOurs(filter) {
-            try routes.delete(filter)
-        }
+    ) throws(NetlinkError) -> Bool {
+        let ours = try routes.filters(interface, direction).classifiers.filter(CaptureFilter.isOurs)
+        for filter in ours { try routes.delete(filter) }
+        return !ours.isEmpty
     }
 
     /// Takes the place for filters away where nobody else's are in it.

@@ -1,4 +1,3 @@
-import CBpf
 import LinuxNetwork
 import Netlink
 
@@ -20,8 +19,8 @@ public enum KernelFeatures {
         [nftables(), classifiers(), places(), sparing()]
     }
 
-    /// Whether capture by eBPF can do all it is asked for.
-    static func ebpf(_ features: [KernelFeature]) -> [KernelFeature] {
+    /// What capture by eBPF needs and the kernel has not.
+    static func missingForEbpf(_ features: [KernelFeature]) -> [KernelFeature] {
         features.filter { !$0.isPresent && $0.name != Name.nftables }
     }
 
