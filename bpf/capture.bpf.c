@@ -20,6 +20,7 @@
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -29,6 +30,7 @@
 #define CAPTURES_INBOUND 0x4 // plain connections into the pod are captured as well
 #define CAPTURES_V4 0x10
 #define CAPTURES_V6 0x20
+#define CAPTURES_DNS 0x40 // queries go to the proxy
 #define IS_VIRTUAL 0x8       // behind the interface is a guest: what comes from it is outbound
 
 #define MASK 0xfff
@@ -36,10 +38,13 @@
 #define MARK_INBOUND 0x111 // leads to lo by the policy route (table 100)
 #define MARK_DIRECT 0x53a  // on sockets whose connection is left alone
 #define MARK_LOOPED 0x53b  // from egress to loopback, on the packet alone
+#define MARK_QUERY 0x53c  // the same, for the DNS proxy
 
 #define PORT_OUTBOUND 15001
 #define PORT_INBOUND 15006
 #define PORT_HBONE 15008
+#define PORT_PROXY 15053
+#define PORT_DNS 53
 
 #define LOOPBACK 1
 #define PASS TC_ACT_UNSPEC // other software's filters have their say
@@ -47,13 +52,14 @@
 
 #define inline __attribute__((always_inline)) inline
 
-enum { FOREIGN, BROKEN, TCP };
+enum { FOREIGN, BROKEN, TCP, UDP };
 
-/// A TCP packet as the receiver looks up its socket.
+/// A packet of TCP, or of UDP to or from the ports of DNS, as the receiver looks up its socket.
 struct packet {
     struct bpf_sock_tuple tuple;
+    __u32 offset; // of the header of TCP or UDP
     bool v4;    // which part of the tuple is in use
-    __u16 port; // destination, host order
+    __u16 source, port; // the latter of the destination; host order
     bool syn;   // opens a connection
     bool probe_source, probe_destination;
 };
@@ -77,6 +83,7 @@ static inline int parse_tcp(struct __sk_buff *skb, struct packet *packet, __u32 
     packet->syn = tcp.syn && !tcp.ack;
     if (fragment && packet->syn)
         return BROKEN;
+    packet->source = bpf_ntohs(tcp.source);
     packet->port = bpf_ntohs(tcp.dest);
     packet->v4 = v4;
     if (v4) {
@@ -89,17 +96,32 @@ static inline int parse_tcp(struct __sk_buff *skb, struct packet *packet, __u32 
     return TCP;
 }
 
+static inline int parse_udp(struct __sk_buff *skb, struct packet *packet, __u32 offset, bool v4) {
+    struct udphdr udp;
+    if (load(skb, offset, &udp, sizeof udp))
+        return FOREIGN;
+    packet->source = bpf_ntohs(udp.source);
+    packet->port = bpf_ntohs(udp.dest);
+    packet->offset = offset;
+    packet->v4 = v4;
+    return UDP;
+}
+
 static inline int parse_v4(struct __sk_buff *skb, struct packet *packet) {
     struct iphdr ip;
     if (load(skb, 0, &ip, sizeof ip))
         return FOREIGN;
     __u16 fragment = bpf_ntohs(ip.frag_off);
-    if (ip.protocol != IPPROTO_TCP || (fragment & 0x1fff))
+    if (fragment & 0x1fff)
         return FOREIGN;
     packet->tuple.ipv4.saddr = ip.saddr;
     packet->tuple.ipv4.daddr = ip.daddr;
     packet->probe_source = ip.saddr == bpf_htonl(0xa9fe077f);
     packet->probe_destination = ip.daddr == bpf_htonl(0xa9fe077f);
+    if (ip.protocol == IPPROTO_UDP)
+        return parse_udp(skb, packet, ip.ihl * 4, true);
+    if (ip.protocol != IPPROTO_TCP)
+        return FOREIGN;
     return parse_tcp(skb, packet, ip.ihl * 4, fragment & 0x2000, true);
 }
 
@@ -119,6 +141,8 @@ static inline int parse_v6(struct __sk_buff *skb, struct packet *packet) {
     for (int i = 0; i < 8; i++) {
         if (next == IPPROTO_TCP)
             return parse_tcp(skb, packet, offset, fragment, false);
+        if (next == IPPROTO_UDP)
+            return parse_udp(skb, packet, offset, false);
         if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_FRAGMENT && next != IPPROTO_DSTOPTS &&
             next != IPPROTO_AH)
             return FOREIGN;
@@ -167,9 +191,9 @@ static inline void set_mark(struct __sk_buff *skb, __u32 mark) {
     skb->mark = (skb->mark & ~MASK) | mark;
 }
 
-/// Hands the packet to ztunnel's listener; without one the packet is dropped. A listener on the port that has not
+/// Hands the packet to ztunnel's socket on the port; without one the packet is dropped. A socket there that has not
 /// ztunnel's mark is somebody else's.
-static inline int assign(struct __sk_buff *skb, struct packet *packet, __u16 port) {
+static inline int assign(struct __sk_buff *skb, struct packet *packet, __u16 port, bool udp) {
     struct bpf_sock_tuple tuple = {};
     __u32 size;
     if (packet->v4) {
@@ -181,15 +205,38 @@ static inline int assign(struct __sk_buff *skb, struct packet *packet, __u16 por
         tuple.ipv6.daddr[3] = bpf_htonl(1);
         tuple.ipv6.dport = bpf_htons(port);
     }
-    struct bpf_sock *listener = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-    if (!listener)
+    struct bpf_sock *socket = udp ? bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0)
+                                  : bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+    if (!socket)
         return DROP;
     int verdict = DROP;
-    if (listener->state == BPF_TCP_LISTEN && (listener->mark & MASK) == MARK_ZTUNNEL &&
-        bpf_sk_assign(skb, listener, 0) == 0)
+    if ((udp || socket->state == BPF_TCP_LISTEN) && (socket->mark & MASK) == MARK_ZTUNNEL &&
+        bpf_sk_assign(skb, socket, 0) == 0)
         verdict = PASS;
-    bpf_sk_release(listener);
+    bpf_sk_release(socket);
     return verdict;
+}
+
+/// A query (RFC 1035 section 4.1.1: QR and OPCODE are zero): an update or a notification is meant for its server.
+static inline bool is_query(struct __sk_buff *skb, struct packet *packet) {
+    __u8 flags;
+    return packet->port == PORT_DNS && load(skb, packet->offset + sizeof(struct udphdr) + 2, &flags, 1) == 0 &&
+           (flags & 0xf8) == 0;
+}
+
+/// The proxy answers from the address that was asked, but from its own port: the client knows another.
+static inline void answer_from_dns(struct __sk_buff *skb, struct packet *packet) {
+    bool is_loopback = packet->v4 ? (packet->tuple.ipv4.saddr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)
+                                  : packet->tuple.ipv6.saddr[0] == 0 && packet->tuple.ipv6.saddr[1] == 0 &&
+                                        packet->tuple.ipv6.saddr[2] == 0;
+    if (packet->source != PORT_PROXY || is_loopback)
+        return;
+    __u16 before = bpf_htons(PORT_PROXY), after = bpf_htons(PORT_DNS);
+    // Here, on lo, the network header is behind an Ethernet header.
+    __u32 header = ETH_HLEN + packet->offset;
+    bpf_l4_csum_replace(skb, header + __builtin_offsetof(struct udphdr, check), before, after,
+                        BPF_F_MARK_MANGLED_0 | sizeof before);
+    bpf_skb_store_bytes(skb, header + __builtin_offsetof(struct udphdr, source), &after, sizeof after, 0);
 }
 
 /// What a socket of the pod sends, about to leave it.
@@ -200,7 +247,14 @@ int apus_egress(struct __sk_buff *skb) {
     if (mark == MARK_ZTUNNEL)
         return PASS;
     struct packet packet = {};
-    if (parse(skb, &packet) != TCP)
+    int kind = parse(skb, &packet);
+    if (kind == UDP) {
+        if (!(flags & CAPTURES_DNS) || !captures(flags, &packet) || !skb->sk || !is_query(skb, &packet))
+            return PASS;
+        set_mark(skb, MARK_QUERY);
+        return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
+    }
+    if (kind != TCP)
         return PASS;
     // The app's answers to ztunnel, which the policy route leads to lo: here only when that is gone.
     if (mark == MARK_INBOUND)
@@ -213,7 +267,7 @@ int apus_egress(struct __sk_buff *skb) {
             return PASS;
         // Also what opens no connection: the other end is gone, and the kernel says so better than a stranger.
     }
-    set_mark(skb, MARK_LOOPED);
+    set_mark(skb, flags & CAPTURES_DNS && packet.port == PORT_DNS ? MARK_QUERY : MARK_LOOPED);
     return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
 }
 
@@ -221,21 +275,29 @@ int apus_egress(struct __sk_buff *skb) {
 SEC("tc")
 int apus_loopback(struct __sk_buff *skb) {
     __u32 mark = skb->mark & MASK;
-    if (mark == MARK_LOOPED) {
+    if (mark == MARK_LOOPED || mark == MARK_QUERY) {
         struct packet packet = {};
-        if (parse(skb, &packet) != TCP)
+        int kind = parse(skb, &packet);
+        if (kind != TCP && kind != UDP)
             return DROP;
         // It carries the link address of whom it was meant for.
         bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
         // For the route: whatever the destination, it is for this host.
         set_mark(skb, MARK_INBOUND);
-        return is_known(skb, &packet) ? PASS : assign(skb, &packet, PORT_OUTBOUND);
+        if (kind == UDP)
+            return assign(skb, &packet, PORT_PROXY, true);
+        if (is_known(skb, &packet))
+            return PASS;
+        return assign(skb, &packet, mark == MARK_QUERY ? PORT_PROXY : PORT_OUTBOUND, false);
     }
     if (mark == MARK_ZTUNNEL) {
-        // The app's socket inherits the mark of the packet that opens its connection, and its answers come back by it.
         struct packet packet = {};
-        if (parse(skb, &packet) == TCP)
+        int kind = parse(skb, &packet);
+        // The app's socket inherits the mark of the packet that opens its connection, and its answers come back by it.
+        if (kind == TCP)
             set_mark(skb, MARK_INBOUND);
+        else if (kind == UDP)
+            answer_from_dns(skb, &packet);
     }
     return PASS;
 }
@@ -253,7 +315,7 @@ int apus_ingress(struct __sk_buff *skb) {
         if (!known && !captures(flags, &packet))
             return PASS;
         set_mark(skb, MARK_INBOUND);
-        return known ? PASS : assign(skb, &packet, PORT_OUTBOUND);
+        return known ? PASS : assign(skb, &packet, PORT_OUTBOUND, false);
     }
     if (known)
         return PASS;
@@ -262,7 +324,7 @@ int apus_ingress(struct __sk_buff *skb) {
         set_mark(skb, MARK_DIRECT);
         return PASS;
     }
-    return assign(skb, &packet, PORT_INBOUND);
+    return assign(skb, &packet, PORT_INBOUND, false);
 }
 
 /// The cookies of the sockets to mark.

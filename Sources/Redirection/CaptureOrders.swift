@@ -11,6 +11,7 @@ struct CaptureFlags: OptionSet, Hashable, Sendable {
     static let isVirtual = CaptureFlags(rawValue: 0x8)
     static let capturesV4 = CaptureFlags(rawValue: 0x10)
     static let capturesV6 = CaptureFlags(rawValue: 0x20)
+    static let capturesDNS = CaptureFlags(rawValue: 0x40)
 
     init(rawValue: UInt32) { self.rawValue = rawValue }
 
@@ -21,6 +22,7 @@ struct CaptureFlags: OptionSet, Hashable, Sendable {
         if plan.capturesInbound { flags.insert(.capturesInbound) }
         if plan.families.contains(.v4) { flags.insert(.capturesV4) }
         if plan.families.contains(.v6) { flags.insert(.capturesV6) }
+        if plan.capturesDNS { flags.insert(.capturesDNS) }
         if plan.virtualInterfaces.contains(interface) { flags.insert(.isVirtual) }
         self = flags
     }

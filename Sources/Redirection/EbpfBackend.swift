@@ -54,7 +54,7 @@ public struct EbpfBackend: RedirectionBackend {
     }
 
     /// Whether something of it is there.
-    func holds(in namespace: borrowing NetworkNamespace) throws -> Bool {
+    static func isAttached(in namespace: borrowing NetworkNamespace) throws -> Bool {
         try namespace.run { () throws(RedirectionError) in
             try Self.asking("cannot read capture back") { () throws(NetlinkError) in
                 var routes = try RouteSocket()
@@ -65,11 +65,6 @@ public struct EbpfBackend: RedirectionBackend {
     }
 
     private func refuseUnsupported(_ plan: RedirectionPlan) throws(RedirectionError) {
-        if plan.capturesDNS {
-            throw RedirectionError(
-                .unsupported, "capture by eBPF does not capture DNS",
-                hint: "run the agent with --redirection nftables, or without DNS capture for this pod")
-        }
         if plan.sparesOpenConnections, let problem = programs.sparingProblem { throw problem }
     }
 

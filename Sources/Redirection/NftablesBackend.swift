@@ -44,7 +44,7 @@ public struct NftablesBackend: RedirectionBackend {
     }
 
     /// Whether something of it is there.
-    func holds(in namespace: borrowing NetworkNamespace) throws -> Bool {
+    static func isPresent(in namespace: borrowing NetworkNamespace) throws -> Bool {
         try namespace.run { () throws(RedirectionError) in
             try Self.asking("cannot read capture back") { () throws(NetlinkError) in
                 var nftables = try NftablesSocket()

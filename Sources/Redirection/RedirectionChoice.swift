@@ -4,7 +4,7 @@ import LinuxNetwork
 public enum RedirectionMode: String, CaseIterable, Sendable {
     case nftables
     case ebpf
-    /// eBPF for what it can do on this kernel, nf_tables for the rest.
+    /// eBPF where the kernel has all that it needs, nf_tables elsewhere.
     case auto
 }
 
@@ -18,56 +18,75 @@ public struct RedirectionChoice: Sendable {
     /// - Throws: Where the kernel lacks what `ebpf` needs.
     public static func make(_ mode: RedirectionMode) throws(RedirectionError) -> RedirectionChoice {
         switch mode {
-        case .nftables: return RedirectionChoice(backend: NftablesBackend(), reason: "nftables, as asked for")
-        case .ebpf: return RedirectionChoice(backend: try EbpfBackend(), reason: "ebpf, as asked for")
+        case .nftables: return RedirectionChoice(backend: SoleBackend(.nftables), reason: "nftables, as asked for")
+        case .ebpf:
+            return RedirectionChoice(backend: SoleBackend(.ebpf(try EbpfBackend())), reason: "ebpf, as asked for")
         case .auto:
-            let features = KernelFeatures.probe()
-            if let missing = KernelFeatures.missingForEbpf(features).first {
+            if let missing = KernelFeatures.missingForEbpf(KernelFeatures.probe()).first {
                 let lack = "\(missing.name) (Linux \(missing.minimumKernel)): \(missing.detail)"
-                return RedirectionChoice(backend: NftablesBackend(), reason: "nftables, since the kernel lacks \(lack)")
+                return RedirectionChoice(
+                    backend: SoleBackend(.nftables), reason: "nftables, since the kernel lacks \(lack)")
             }
             return RedirectionChoice(
-                backend: MixedBackend(ebpf: try EbpfBackend()),
-                reason: "ebpf, since the kernel has all of it; nftables for pods whose DNS is captured")
+                backend: SoleBackend(.ebpf(try EbpfBackend())), reason: "ebpf, since the kernel has all it needs")
         }
     }
 }
 
-/// Each pod by the back end that can do what its plan asks for.
-struct MixedBackend: RedirectionBackend {
-    let ebpf: EbpfBackend
-    let nftables = NftablesBackend()
+/// One back end, which takes over from the other what that has captured: a node may be told to change.
+struct SoleBackend: RedirectionBackend {
+    enum Chosen: Sendable {
+        case nftables
+        case ebpf(EbpfBackend)
+    }
 
-    private func chosen(_ plan: RedirectionPlan) -> any RedirectionBackend { plan.capturesDNS ? nftables : ebpf }
+    private let chosen: Chosen
+
+    init(_ chosen: Chosen) { self.chosen = chosen }
+
+    private var backend: any RedirectionBackend {
+        switch chosen {
+        case .nftables: NftablesBackend()
+        case .ebpf(let backend): backend
+        }
+    }
 
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
-        let chosen = chosen(plan)
-        try chosen.apply(plan, in: namespace)
-        let isLeftOver = plan.capturesDNS ? try ebpf.holds(in: namespace) : try nftables.holds(in: namespace)
-        guard isLeftOver else { return }
-        // The plan has changed sides. The other goes when this one stands, so nothing passes between; what the two
-        // have in common goes with it, and is put back.
-        try plan.capturesDNS ? ebpf.remove(in: namespace) : nftables.remove(in: namespace)
-        try chosen.apply(plan, in: namespace)
+        try backend.apply(plan, in: namespace)
+        guard try otherHolds(in: namespace) else { return }
+        // The other goes when this one stands, so nothing passes between. What the two have in common goes with it,
+        // and is put back.
+        switch chosen {
+        case .nftables: try EbpfBackend.removeAttached(in: namespace)
+        case .ebpf: try NftablesBackend().remove(in: namespace)
+        }
+        try backend.apply(plan, in: namespace)
     }
 
     func leave(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
-        try chosen(plan).leave(plan, in: namespace)
+        if try otherHolds(in: namespace) { try apply(plan, in: namespace) }
+        try backend.leave(plan, in: namespace)
     }
 
     func remove(in namespace: borrowing NetworkNamespace) throws {
-        try ebpf.remove(in: namespace)
-        try nftables.remove(in: namespace)
+        try EbpfBackend.removeAttached(in: namespace)
+        try NftablesBackend().remove(in: namespace)
     }
 
     func verify(
         _ plan: RedirectionPlan, _ phase: RedirectionPhase, in namespace: borrowing NetworkNamespace
     ) throws -> [Drift] {
-        try chosen(plan).verify(plan, phase, in: namespace)
+        try backend.verify(plan, phase, in: namespace)
     }
 
-    /// Both know them by the same signs.
     func capturedConnections(in namespace: borrowing NetworkNamespace) throws -> Int {
-        try nftables.capturedConnections(in: namespace)
+        try backend.capturedConnections(in: namespace)
+    }
+
+    private func otherHolds(in namespace: borrowing NetworkNamespace) throws -> Bool {
+        switch chosen {
+        case .nftables: try EbpfBackend.isAttached(in: namespace)
+        case .ebpf: try NftablesBackend.isPresent(in: namespace)
+        }
     }
 }

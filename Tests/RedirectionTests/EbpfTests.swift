@@ -166,33 +166,24 @@ struct EbpfTests {
         }
     }
 
-    @Test("a plan with DNS is refused with the way out")
-    func dns() async throws {
-        try await onThread {
-            let pod = try NetworkNamespace.make()
-            let error = #expect(throws: RedirectionError.self) {
-                try Means.ebpf.backend().apply(RedirectionPlan(capturesDNS: true), in: pod)
-            }
-            #expect(error?.code == .unsupported)
-            #expect(error?.hint?.contains("--redirection nftables") == true)
-            #expect(try pod.run { try EbpfDriftTests.filters() }.isEmpty)
-        }
-    }
-
-    @Test("auto changes sides with the plan, and leaves one of the two")
+    @Test("a node that changes its back end takes over what the other has captured")
     func sides() async throws {
         try await onThread {
             let network = try Network()
-            let mixed = MixedBackend(ebpf: try EbpfBackend())
-            for captures in [false, true, false] {
-                let plan = RedirectionPlan(capturesDNS: captures)
-                try mixed.apply(plan, in: network.pod)
-                #expect(try mixed.verify(plan, .capturing, in: network.pod).isEmpty)
-                #expect(try mixed.ebpf.holds(in: network.pod) == !captures)
-                #expect(try mixed.nftables.holds(in: network.pod) == captures)
+            let plan = RedirectionPlan()
+            for mode in [RedirectionMode.nftables, .ebpf, .nftables, .ebpf] {
+                let backend = try RedirectionChoice.make(mode).backend
+                try backend.apply(plan, in: network.pod)
+                #expect(try backend.verify(plan, .capturing, in: network.pod).isEmpty)
+                #expect(try EbpfBackend.isAttached(in: network.pod) == (mode == .ebpf))
+                #expect(try NftablesBackend.isPresent(in: network.pod) == (mode == .nftables))
+                let ztunnel = try FakeZtunnel(.v4, in: network.pod)
+                let app = try Stream(family: .v4, in: network.pod)
+                try app.connect(to: Endpoint(Network.serviceAddress(.v4), 80))
+                try app.exchange(with: ztunnel.outbound.accept().stream)
             }
-            try mixed.remove(in: network.pod)
-            #expect(try !mixed.ebpf.holds(in: network.pod))
+            try RedirectionChoice.make(.nftables).backend.remove(in: network.pod)
+            #expect(try !EbpfBackend.isAttached(in: network.pod))
         }
     }
 
@@ -203,6 +194,6 @@ struct EbpfTests {
         #expect(features.allSatisfy { $0.isPresent }, "\(features)")
         #expect(KernelFeatures.missingForEbpf(features).isEmpty)
         let choice = try await onThread { try RedirectionChoice.make(.auto) }
-        #expect(choice.backend is MixedBackend)
+        #expect(choice.reason.hasPrefix("ebpf"))
     }
 }

@@ -72,4 +72,29 @@ struct EbpfCaptureTests {
             }
         }
     }
+
+    @Test("DNS is answered in the name of the server that was asked, over UDP and TCP; the rest is forwarded")
+    func dns() async throws {
+        let rig = try await DNSProxyTests.Rig(backend: EbpfBackend())
+        do {
+            let server = try rig.serve { [TestMessage.reply($0.bytes, [1, 2])] }
+            let asked = Endpoint(rig.other.v4, 53)
+            let query = TestMessage.query("web.shop.svc.cluster.local")
+            // The application's socket is connected: only the very server's answer gets through.
+            let reply = try #require(try rig.app.ask(query, at: asked))
+            #expect(try TestMessage.addresses(reply) == ["10.96.0.80"])
+            let both = try rig.app.askOverTCP([query, TestMessage.query("web", id: 8)], at: asked)
+            #expect(try both.map { try TestMessage.addresses($0) } == [["10.96.0.80"], ["10.96.0.80"]])
+            let v6 = Endpoint(try #require(IPAddress("fd00:99::20")), 53)
+            #expect(try TestMessage.addresses(#require(try rig.app.ask(query, at: v6))) == ["10.96.0.80"])
+            #expect(server.heard.isEmpty)
+
+            let forwarded = try #require(try rig.app.ask(TestMessage.query("www.example.com", id: 77), at: asked))
+            #expect(try TestMessage.addresses(forwarded) == ["10.0.0.1", "10.0.0.2"])
+            #expect(server.heard.first?.source?.address == rig.pod.v4)
+        } catch {
+            Issue.record("\(error)\n\(rig.node.evidence)")
+        }
+        await rig.end()
+    }
 }
