@@ -83,6 +83,10 @@ let package = Package(
         .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
+        // libbpf from its archives: a node needs no library of it.
+        .target(
+            name: "CBpf",
+            linkerSettings: [.linkedLibrary(":libbpf.a"), .linkedLibrary(":libelf.a"), .linkedLibrary(":libz.a")]),
         .target(name: "Addressing", swiftSettings: strict),
         .target(name: "CNI", dependencies: ["Addressing"], swiftSettings: strict),
         .target(name: "Handover", swiftSettings: strict),
@@ -108,7 +112,9 @@ let package = Package(
         .target(name: "TLSEngine", dependencies: ["CLinux", "Mesh", .nioSSL], swiftSettings: strict),
 
         // MARK: Services
-        .target(name: "Redirection", dependencies: ["Addressing", "LinuxNetwork", "Netlink"], swiftSettings: strict),
+        .target(
+            name: "Redirection", dependencies: ["Addressing", "CBpf", "LinuxNetwork", "Netlink"],
+            swiftSettings: strict),
         .target(
             name: "HBONE",
             dependencies: ["Addressing", "LinuxNetwork", "Mesh", "TLSEngine", .nioCore, .nioHPACK, .deque],

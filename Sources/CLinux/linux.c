@@ -22,6 +22,61 @@ int apus_clone_newnet(void) { return unshare(CLONE_NEWNET); }
 int apus_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
     return accept4(fd, address, length, flags);
 }
+ssize_t apus_receive_datagram(int fd, void *bytes, size_t size, struct sockaddr_storage *source, socklen_t *length,
+                              uint8_t destination[16], int *family) {
+    struct iovec part = {.iov_base = bytes, .iov_len = size};
+    _Alignas(struct cmsghdr) char control[128];
+    struct msghdr message = {
+        .msg_name = source, .msg_namelen = sizeof *source, .msg_iov = &part, .msg_iovlen = 1,
+        .msg_control = control, .msg_controllen = sizeof control,
+    };
+    ssize_t count = recvmsg(fd, &message, MSG_TRUNC);
+    *family = 0;
+    *length = message.msg_namelen;
+    if (count < 0)
+        return count;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
+        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(item), sizeof info);
+            memcpy(destination, &info.ipi_addr, 4);
+            *family = AF_INET;
+        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(item), sizeof info);
+            memcpy(destination, &info.ipi6_addr, 16);
+            *family = AF_INET6;
+        }
+    }
+    return count;
+}
+ssize_t apus_send_datagram(int fd, const void *bytes, size_t size, const struct sockaddr *to, socklen_t length,
+                           const uint8_t *source, int family) {
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = size};
+    _Alignas(struct cmsghdr) char control[128] = {0};
+    struct msghdr message = {
+        .msg_name = (void *)to, .msg_namelen = length, .msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
+    };
+    struct cmsghdr *item = (struct cmsghdr *)control;
+    if (family == AF_INET) {
+        struct in_pktinfo info = {0};
+        memcpy(&info.ipi_spec_dst, source, 4);
+        item->cmsg_level = IPPROTO_IP;
+        item->cmsg_type = IP_PKTINFO;
+        item->cmsg_len = CMSG_LEN(sizeof info);
+        memcpy(CMSG_DATA(item), &info, sizeof info);
+        message.msg_controllen = CMSG_SPACE(sizeof info);
+    } else {
+        struct in6_pktinfo info = {0};
+        memcpy(&info.ipi6_addr, source, 16);
+        item->cmsg_level = IPPROTO_IPV6;
+        item->cmsg_type = IPV6_PKTINFO;
+        item->cmsg_len = CMSG_LEN(sizeof info);
+        memcpy(CMSG_DATA(item), &info, sizeof info);
+        message.msg_controllen = CMSG_SPACE(sizeof info);
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
 int apus_pipe2(int fds[2], int flags) { return pipe2(fds, flags); }
 ssize_t apus_splice(int in, int out, size_t length, unsigned int flags) {
     return splice(in, NULL, out, NULL, length, flags);

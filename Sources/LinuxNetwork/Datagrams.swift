@@ -23,6 +23,18 @@ extension Sockets {
         public let length: Int
         /// `nil` when the socket is of another kind than IP.
         public let source: Endpoint?
+        /// The address it was sent to, where ``tellDestination(_:v6:)`` was asked for.
+        public let destination: IPAddress?
+    }
+
+    /// Has datagrams tell the address they were sent to.
+    public static func tellDestination(_ fd: CInt, v6: Bool) throws(SystemError) {
+        // IP_PKTINFO and IPV6_RECVPKTINFO (Linux uapi).
+        if v6 {
+            try set(fd, CInt(IPPROTO_IPV6), 49, 1, "IPV6_RECVPKTINFO")
+        } else {
+            try set(fd, CInt(IPPROTO_IP), 8, 1, "IP_PKTINFO")
+        }
     }
 
     /// Takes the next datagram; `nil` when there is none.
@@ -32,13 +44,22 @@ extension Sockets {
     ) throws(SystemError) -> Datagram? {
         while true {
             var storage = sockaddr_storage()
-            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-            let count = withUnsafeMutablePointer(to: &storage) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    recvfrom(fd, buffer.baseAddress, buffer.count, CInt(MSG_TRUNC), $0, &length)
-                }
+            var length = socklen_t(0)
+            var address = [UInt8](repeating: 0, count: 16)
+            var family: CInt = 0
+            let count = apus_receive_datagram(
+                fd, buffer.baseAddress, buffer.count, &storage, &length, &address, &family)
+            if count >= 0 {
+                let destination: IPAddress? =
+                    switch family {
+                    case AF_INET: IPAddress(bytes: address.prefix(4))
+                    case AF_INET6: IPAddress(bytes: address)
+                    default: nil
+                    }
+                return Datagram(
+                    length: count, source: length == 0 ? nil : SocketAddress.endpoint(storage),
+                    destination: destination)
             }
-            if count >= 0 { return Datagram(length: count, source: SocketAddress.endpoint(storage)) }
             switch errno {
             case EAGAIN: return nil
             case EINTR: continue
@@ -48,15 +69,24 @@ extension Sockets {
     }
 
     /// Sends a datagram, to the peer of a connected socket when no address is given.
+    /// - Parameter source: The address to speak from, for a socket that is transparent or has it.
     /// - Returns: Whether the kernel took it; it does not when its buffers are full.
     @discardableResult
     public static func send(
-        _ fd: CInt, _ bytes: [UInt8], to endpoint: Endpoint? = nil, dualStack: Bool = false
+        _ fd: CInt, _ bytes: [UInt8], to endpoint: Endpoint? = nil, from source: IPAddress? = nil,
+        dualStack: Bool = false
     ) throws(SystemError) -> Bool {
         let flags = CInt(MSG_NOSIGNAL)
         let sent =
             if let endpoint {
-                SocketAddress.with(endpoint, dualStack: dualStack) { sendto(fd, bytes, bytes.count, flags, $0, $1) }
+                SocketAddress.with(endpoint, dualStack: dualStack) { address, length in
+                    if let source {
+                        apus_send_datagram(
+                            fd, bytes, bytes.count, address, length, source.bytes, source.isV4 ? AF_INET : AF_INET6)
+                    } else {
+                        sendto(fd, bytes, bytes.count, flags, address, length)
+                    }
+                }
             } else {
                 Glibc.send(fd, bytes, bytes.count, flags)
             }

@@ -4,6 +4,9 @@ public enum Mark {
     public static let ztunnel: UInt32 = 0x539
     /// On replies of the app to connections that ztunnel made in the client's name: they go back to ztunnel over lo.
     public static let inbound: UInt32 = 0x111
+    /// On sockets whose connections are left alone, where capture is by eBPF: those that were open before it began, and
+    /// what comes in uncaptured.
+    public static let direct: UInt32 = 0x53a
     public static let mask: UInt32 = 0xfff
 }
 

@@ -59,10 +59,14 @@ public enum PodSockets {
     }
 
     /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
+    /// Where redirection does not translate it is told whom was asked, and answers in that one's name.
     public static func dnsDatagram(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.udp(dualStack: !address.isV4)
         if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
+        try Sockets.tellDestination(socket.raw, v6: !address.isV4)
+        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
         try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
         return socket
     }
@@ -74,6 +78,8 @@ public enum PodSockets {
         try Sockets.setReuseAddress(socket.raw)
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.setNoDelay(socket.raw)
+        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
         try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
         try Sockets.listen(socket.raw, backlog: 1024)
         return socket

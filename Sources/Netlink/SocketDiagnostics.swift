@@ -30,6 +30,8 @@ public struct SocketEntry: Hashable, Sendable {
     /// Names this very socket to the kernel, with the cookie that no other has: `struct inet_diag_sockid`, behind the
     /// family as listed.
     let identity: [UInt8]
+    /// Names the socket for as long as the machine runs.
+    public let cookie: UInt64
 }
 
 /// Lists the sockets of a network namespace.
@@ -83,6 +85,6 @@ public struct SocketDiagnostics: ~Copyable {
         return SocketEntry(
             state: state, local: Endpoint(local, port(4)).canonical, remote: Endpoint(remote, port(6)).canonical,
             inode: UInt32(native: bytes[68...]) ?? 0, mark: Attributes(body.dropFirst(72)).u32(15),
-            identity: [bytes[0]] + bytes[4..<52])
+            identity: [bytes[0]] + bytes[4..<52], cookie: UInt64(native: bytes[44...]) ?? 0)
     }
 }

@@ -25,6 +25,10 @@ public enum Drift: Hashable, Sendable {
     case hostTableUnexpected(String)
     /// A set with other elements, or another key, than it should have, or none at all.
     case setDiffers(String)
+    /// A capture program is not where it should be.
+    case programMissing(interface: String, program: String)
+    /// Another program in its place, or the right one with other orders.
+    case programDiffers(interface: String, program: String)
 
     /// A word for metrics.
     public var reason: String {
@@ -39,6 +43,7 @@ public enum Drift: Hashable, Sendable {
         case .listenerMissing: "listener"
         case .hostTableMissing, .hostTableUnexpected: "table"
         case .setDiffers: "set"
+        case .programMissing, .programDiffers: "program"
         }
     }
 }
@@ -61,6 +66,8 @@ extension Drift: CustomStringConvertible {
         case .hostTableMissing(let table): "table \(table) is missing"
         case .hostTableUnexpected(let table): "table \(table) is there, and should not be"
         case .setDiffers(let set): "set \(set) does not hold what it should"
+        case .programMissing(let interface, let program): "program \(program) is missing on \(interface)"
+        case .programDiffers(let interface, let program): "program \(program) on \(interface) is not as it should be"
         }
     }
 }

@@ -1,4 +1,5 @@
 import LinuxNetwork
+import Netlink
 
 /// Something that capture needs of the kernel, and whether this one has it.
 public struct KernelFeature: Hashable, Sendable {
@@ -13,17 +14,56 @@ public struct KernelFeature: Hashable, Sendable {
 
 /// What this kernel can do, found out by doing it in a scratch namespace.
 public enum KernelFeatures {
-    /// Tries each back end as a whole. Blocks for some tens of milliseconds: never call it on the cooperative pool.
+    /// Tries each. Blocks for some tens of milliseconds: never call it on the cooperative pool.
     public static func probe() -> [KernelFeature] {
-        do {
+        [nftables(), classifiers(), places(), sparing()]
+    }
+
+    /// What capture by eBPF needs and the kernel has not.
+    static func missingForEbpf(_ features: [KernelFeature]) -> [KernelFeature] {
+        features.filter { !$0.isPresent && $0.name != Name.nftables }
+    }
+
+    private enum Name {
+        static let nftables = "nf_tables NAT"
+        static let classifiers = "eBPF classifiers with sk_assign"
+        static let places = "clsact"
+        static let sparing = "eBPF socket iterator with setsockopt"
+    }
+
+    private static func nftables() -> KernelFeature {
+        attempt(Name.nftables, "5.2", "captured a scratch namespace") {
             try NftablesBackend().apply(RedirectionPlan(), in: NetworkNamespace.make())
-            return [feature(true, "captured a scratch namespace")]
-        } catch {
-            return [feature(false, "\(error)")]
         }
     }
 
-    private static func feature(_ isPresent: Bool, _ detail: String) -> KernelFeature {
-        KernelFeature(name: "nf_tables NAT", minimumKernel: "5.2", isPresent: isPresent, detail: detail)
+    private static func classifiers() -> KernelFeature {
+        attempt(Name.classifiers, "5.7", "loaded the programs") { _ = try CapturePrograms() }
+    }
+
+    private static func places() -> KernelFeature {
+        attempt(Name.places, "4.5", "attached in a scratch namespace") {
+            try NetworkNamespace.make().run { () throws(NetlinkError) in
+                var routes = try RouteSocket()
+                try routes.addClsact(CaptureFilter.loopback)
+            }
+        }
+    }
+
+    private static func sparing() -> KernelFeature {
+        attempt(Name.sparing, "5.15", "loaded the program") {
+            if let problem = try CapturePrograms().sparingProblem { throw problem }
+        }
+    }
+
+    private static func attempt(
+        _ name: String, _ minimum: String, _ success: String, _ body: () throws -> Void
+    ) -> KernelFeature {
+        do {
+            try body()
+            return KernelFeature(name: name, minimumKernel: minimum, isPresent: true, detail: success)
+        } catch {
+            return KernelFeature(name: name, minimumKernel: minimum, isPresent: false, detail: "\(error)")
+        }
     }
 }

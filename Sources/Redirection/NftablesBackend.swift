@@ -43,6 +43,16 @@ public struct NftablesBackend: RedirectionBackend {
         }
     }
 
+    /// Whether something of it is there.
+    static func isPresent(in namespace: borrowing NetworkNamespace) throws -> Bool {
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot read capture back") { () throws(NetlinkError) in
+                var nftables = try NftablesSocket()
+                return try nftables.table(RedirectionTable.name) != nil
+            }
+        }
+    }
+
     // MARK: In the namespace
 
     private static func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {

@@ -8,6 +8,12 @@ public struct RedirectionError: Error, Hashable, Sendable, CustomStringConvertib
         case kernel
         /// A setting under /proc/sys could not be read or written.
         case setting
+        /// The plan asks for something that the back end cannot do.
+        case plan
+        /// The kernel does not take the capture programs.
+        case program
+        /// The plan asks for what this back end cannot do.
+        case unsupported
     }
 
     public let code: Code

@@ -24,7 +24,7 @@ final class Listener {
 }
 
 /// The sockets on 15053. On the loopback addresses alone: redirection leads there, and nobody outside of the pod can ask.
-/// Without ztunnel's mark, since nothing would capture what they send.
+/// With ztunnel's mark, by which capture without translation knows whom to hand queries to.
 enum DNSListeners {
     /// Makes them in the calling thread's namespace. ::1 is done without where it cannot be had (IPv6 off on lo).
     static func make(dualStack: Bool) throws(SystemError) -> [Listener] {
@@ -44,19 +44,10 @@ enum DNSListeners {
     }
 
     private static func datagram(_ address: IPAddress) throws(SystemError) -> FileDescriptor {
-        let socket = try Sockets.udp(dualStack: !address.isV4)
-        if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
-        return socket
+        try PodSockets.dnsDatagram(on: address, PodSockets.Options(dualStack: !address.isV4))
     }
 
     private static func stream(_ address: IPAddress) throws(SystemError) -> FileDescriptor {
-        let socket = try Sockets.tcp(dualStack: !address.isV4)
-        if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
-        try Sockets.setReuseAddress(socket.raw)
-        try Sockets.setNoDelay(socket.raw)
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
-        try Sockets.listen(socket.raw, backlog: 1024)
-        return socket
+        try PodSockets.dnsListener(on: address, PodSockets.Options(dualStack: !address.isV4))
     }
 }

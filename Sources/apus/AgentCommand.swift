@@ -7,6 +7,9 @@ import Logging
 import NodeAgent
 import ObjectSource
 import Observability
+import Redirection
+
+extension RedirectionMode: ExpressibleByArgument {}
 
 /// A node's agent.
 struct AgentCommand: AsyncParsableCommand {
@@ -55,6 +58,8 @@ struct AgentCommand: AsyncParsableCommand {
 
     @Option(help: "kubelet's cgroup, as /proc/PID/cgroup has it; looked for unless given.")
     var kubeletCgroup: String?
+    @Option(help: "What captures the pods' traffic: nftables, ebpf, or auto, which tries what the kernel has.")
+    var redirection = RedirectionMode.nftables
 
     @Option(help: "Where metrics and readiness are served.")
     var metricsAddress = "0.0.0.0:15014"
@@ -152,7 +157,7 @@ struct AgentCommand: AsyncParsableCommand {
                 for await _ in signals { throw CancellationError() }
             }
             let objects = try FolderObjectSource(source: source, status: status)
-            let agent = try makeAgent(objects, metrics, logger)
+            let agent = try makeAgent(objects, try await chooseBackend(logger), metrics, logger)
             group.addTask { try await agent.run() }
             let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
             let endpoint = try await HTTPEndpoint.start(
@@ -168,7 +173,7 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     private func makeAgent(
-        _ objects: FolderObjectSource, _ metrics: MetricsRegistry, _ logger: Logger
+        _ objects: FolderObjectSource, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
@@ -186,7 +191,20 @@ struct AgentCommand: AsyncParsableCommand {
         }
         return try NodeAgent(
             settings, source: objects, annotator: try FolderStatusWriter(folder: status, reporter: "agent"),
-            metrics: metrics, log: logger)
+            backend: backend, metrics: metrics, log: logger)
+    }
+
+    /// On a thread of its own: it blocks, and tries things out in a namespace.
+    private func chooseBackend(_ logger: Logger) async throws -> any RedirectionBackend {
+        let mode = redirection
+        let thread = try EventLoopThread<Void>(name: "choose-backend") { _ in }
+        defer { thread.stop() }
+        guard let choice = await thread.perform({ _ in Result { try RedirectionChoice.make(mode) } }) else {
+            throw CancellationError()
+        }
+        let chosen = try choice.get()
+        logger.info("capture is chosen", metadata: ["redirection": "\(chosen.reason)"])
+        return chosen.backend
     }
 
     /// The token's renewal and, with --spawn, the two programs: all at once. ztunnel waits for its token itself.

@@ -7,18 +7,18 @@ import Testing
 
 @Suite("Packet walk E: DNS", .serialized)
 struct DNSWalkTests {
-    private static func enrolled(_ tested: TestedBackend, dns: Bool = true) throws -> Network {
+    private static func enrolled(_ tested: Means, dns: Bool = true) throws -> Network {
         let network = try Network()
         let plan = RedirectionPlan(capturesDNS: dns)
-        try tested.backend.apply(plan, in: network.pod)
-        #expect(try tested.backend.verify(plan, .capturing, in: network.pod).isEmpty)
+        try tested.backend().apply(plan, in: network.pod)
+        #expect(try tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
         return network
     }
 
     @Test(
-        "a question reaches 15053, and the answer comes from whom was asked", arguments: TestedBackend.allCases,
+        "a question reaches 15053, and the answer comes from whom was asked", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func datagrams(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func datagrams(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let proxy = try DatagramSocket.proxy(family, in: network.pod)
@@ -33,8 +33,8 @@ struct DNSWalkTests {
     }
 
     @Test(
-        "over TCP too, before it would be outbound", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func streams(tested: TestedBackend, family: IPAddress.Family) async throws {
+        "over TCP too, before it would be outbound", arguments: Means.allCases, IPAddress.Family.allCases)
+    func streams(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -47,9 +47,9 @@ struct DNSWalkTests {
     }
 
     @Test(
-        "ztunnel asks the name server the app has asked, from the port the app had", arguments: TestedBackend.allCases,
+        "ztunnel asks the name server the app has asked, from the port the app had", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func samePort(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func samePort(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let server = try DatagramSocket(family, port: 53, in: network.world)
@@ -73,9 +73,9 @@ struct DNSWalkTests {
     }
 
     @Test(
-        "what is no question goes to the server it is meant for", arguments: TestedBackend.allCases,
+        "what is no question goes to the server it is meant for", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func update(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func update(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let server = try DatagramSocket(family, port: 53, in: network.world)
@@ -90,8 +90,8 @@ struct DNSWalkTests {
     }
 
     @Test(
-        "a resolver in the pod is asked itself", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func ownResolver(tested: TestedBackend, family: IPAddress.Family) async throws {
+        "a resolver in the pod is asked itself", arguments: Means.allCases, IPAddress.Family.allCases)
+    func ownResolver(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let proxy = try DatagramSocket.proxy(family, in: network.pod)
@@ -108,9 +108,9 @@ struct DNSWalkTests {
     }
 
     @Test(
-        "where DNS is not captured a question goes to its server", arguments: TestedBackend.allCases,
+        "where DNS is not captured a question goes to its server", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func notCaptured(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func notCaptured(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested, dns: false)
             let server = try DatagramSocket(family, port: 53, in: network.world)

@@ -6,11 +6,13 @@ import Testing
 
 @Suite("Open connections at enrolment and un-enrolment", .serialized)
 struct LiveConnectionTests {
-    @Test("those open before go on through enrolment, leaving and removal", arguments: IPAddress.Family.allCases)
-    func survive(family: IPAddress.Family) async throws {
+    @Test(
+        "those open before go on through enrolment, leaving and removal", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func survive(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             let plan = RedirectionPlan()
             let open = try OpenConnections(network, family)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -29,13 +31,13 @@ struct LiveConnectionTests {
         }
     }
 
-    @Test("control: without care both are reset", arguments: IPAddress.Family.allCases)
-    func control(family: IPAddress.Family) async throws {
+    @Test("control: without care both are reset", arguments: Means.allCases, IPAddress.Family.allCases)
+    func control(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
             let open = try OpenConnections(network, family)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
-            try NftablesBackend().apply(RedirectionPlan(sparesOpenConnections: false), in: network.pod)
+            try means.backend().apply(RedirectionPlan(sparesOpenConnections: false), in: network.pod)
             #expect(throws: (any Error).self) {
                 try open.out.exchange(with: open.outFar)
             }
@@ -46,11 +48,11 @@ struct LiveConnectionTests {
         }
     }
 
-    @Test("captured ones go on while leaving; new ones go direct", arguments: IPAddress.Family.allCases)
-    func leaving(family: IPAddress.Family) async throws {
+    @Test("captured ones go on while leaving; new ones go direct", arguments: Means.allCases, IPAddress.Family.allCases)
+    func leaving(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             let plan = RedirectionPlan()
             try backend.apply(plan, in: network.pod)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -91,11 +93,11 @@ struct LiveConnectionTests {
         }
     }
 
-    @Test("once captured connections are closed none is counted", arguments: IPAddress.Family.allCases)
-    func counting(family: IPAddress.Family) async throws {
+    @Test("once captured connections are closed none is counted", arguments: Means.allCases, IPAddress.Family.allCases)
+    func counting(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             try backend.apply(RedirectionPlan(), in: network.pod)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             func oneConnection() throws {

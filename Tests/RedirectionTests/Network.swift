@@ -122,6 +122,9 @@ final class Stream {
         guard error == 0 else { throw SystemError("connect", code: error) }
     }
 
+    /// Where the connection wanted to go, as ztunnel finds it out.
+    var wanted: Endpoint? { Sockets.originalDestination(fd) ?? Sockets.localEndpoint(fd) }
+
     func send(_ text: String) throws {
         let bytes = Array(text.utf8)
         guard Glibc.send(fd, bytes, bytes.count, CInt(MSG_NOSIGNAL)) == bytes.count else {

@@ -45,8 +45,8 @@ struct OtherSoftwareTests {
         }
     }
 
-    @Test("are the same byte for byte whatever is done with ours", arguments: TestedBackend.allCases)
-    func untouched(tested: TestedBackend) async throws {
+    @Test("are the same byte for byte whatever is done with ours", arguments: Means.allCases)
+    func untouched(tested: Means) async throws {
         try await onThread {
             let network = try Network()
             _ = try Judge.nft(Self.foreign, in: network.pod)
@@ -62,7 +62,7 @@ struct OtherSoftwareTests {
                         table: RedirectionPlan.routeTable))
             }
             let before = try Self.foreignState(network.pod)
-            let backend = tested.backend
+            let backend = try tested.backend()
             let plans = [RedirectionPlan(), RedirectionPlan(capturesInbound: false, capturesDNS: true)]
             for plan in plans {
                 try backend.apply(plan, in: network.pod)

@@ -8,14 +8,14 @@ import Testing
 /// What is never captured, and a pod that speaks one family.
 @Suite("Packet walk I: what goes its own way", .serialized)
 struct UncapturedTests {
-    private static func enrolled(_ tested: TestedBackend) throws -> Network {
+    private static func enrolled(_ tested: Means) throws -> Network {
         let network = try Network()
-        try tested.backend.apply(RedirectionPlan(capturesDNS: true), in: network.pod)
+        try tested.backend().apply(RedirectionPlan(capturesDNS: true), in: network.pod)
         return network
     }
 
-    @Test("ping", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func ping(tested: TestedBackend, family: IPAddress.Family) async throws {
+    @Test("ping", arguments: Means.allCases, IPAddress.Family.allCases)
+    func ping(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let v6 = family == .v6
@@ -42,8 +42,8 @@ struct UncapturedTests {
         }
     }
 
-    @Test("another transport", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func otherTransport(tested: TestedBackend, family: IPAddress.Family) async throws {
+    @Test("another transport", arguments: Means.allCases, IPAddress.Family.allCases)
+    func otherTransport(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             let v6 = family == .v6
@@ -65,9 +65,9 @@ struct UncapturedTests {
     }
 
     @Test(
-        "a refusal by the app reaches who asked, without a listener behind it", arguments: TestedBackend.allCases,
+        "a refusal by the app reaches who asked, without a listener behind it", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func refusal(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func refusal(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Self.enrolled(tested)
             #expect(throws: SystemError.self) {
@@ -85,13 +85,13 @@ struct UncapturedTests {
         }
     }
 
-    @Test("walks B, C and D in a pod without IPv6", arguments: TestedBackend.allCases)
-    func withoutIPv6(tested: TestedBackend) async throws {
+    @Test("walks B, C and D in a pod without IPv6", arguments: Means.allCases)
+    func withoutIPv6(tested: Means) async throws {
         try await onThread {
             let network = try Network(ipv6: false)
             let plan = RedirectionPlan(families: try RedirectionPlan.families(in: network.pod), capturesDNS: true)
-            try tested.backend.apply(plan, in: network.pod)
-            #expect(try tested.backend.verify(plan, .capturing, in: network.pod).isEmpty)
+            try tested.backend().apply(plan, in: network.pod)
+            #expect(try tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
             let ztunnel = try FakeZtunnel(.v4, in: network.pod)
             let app = try Listener(Endpoint(.anyV4, 8080), in: network.pod)
             let target = Endpoint(Network.podAddress(.v4), 8080)
@@ -115,7 +115,7 @@ struct UncapturedTests {
             let asking = try DatagramSocket(.v4, in: network.pod)
             try asking.send(dnsQuestion, to: Endpoint(Network.serviceAddress(.v4), 53))
             #expect(try proxy.receive().bytes == dnsQuestion)
-            try tested.backend.remove(in: network.pod)
+            try tested.backend().remove(in: network.pod)
         }
     }
 }

@@ -9,20 +9,20 @@ import Testing
 @Suite("Packet walk G: a virtual interface", .serialized)
 struct VirtualInterfaceTests {
     private static func enrolled(
-        _ tested: TestedBackend, interfaces: [String] = [Guest.interface], dns: Bool = false, addressed: Bool = true
+        _ tested: Means, interfaces: [String] = [Guest.interface], dns: Bool = false, addressed: Bool = true
     ) throws -> (Network, Guest) {
         let network = try Network()
         let guest = try Guest(of: network, addressed: addressed)
         let plan = RedirectionPlan(capturesDNS: dns, virtualInterfaces: interfaces)
-        try tested.backend.apply(plan, in: network.pod)
-        #expect(try tested.backend.verify(plan, .capturing, in: network.pod).isEmpty)
+        try tested.backend().apply(plan, in: network.pod)
+        #expect(try tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
         return (network, guest)
     }
 
     @Test(
-        "the guest's connection reaches 15001 and says where it wanted to go", arguments: TestedBackend.allCases,
+        "the guest's connection reaches 15001 and says where it wanted to go", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func outbound(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func outbound(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -45,8 +45,8 @@ struct VirtualInterfaceTests {
     }
 
     @Test(
-        "HBONE's port is no exception for a guest", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func hbonePort(tested: TestedBackend, family: IPAddress.Family) async throws {
+        "HBONE's port is no exception for a guest", arguments: Means.allCases, IPAddress.Family.allCases)
+    func hbonePort(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -58,8 +58,8 @@ struct VirtualInterfaceTests {
     }
 
     @Test(
-        "UDP of that interface is untouched, DNS too", arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func datagrams(tested: TestedBackend, family: IPAddress.Family) async throws {
+        "UDP of that interface is untouched, DNS too", arguments: Means.allCases, IPAddress.Family.allCases)
+    func datagrams(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested, dns: true)
             let proxy = try DatagramSocket.proxy(family, in: network.pod)
@@ -80,9 +80,9 @@ struct VirtualInterfaceTests {
     }
 
     @Test(
-        "an interface that is not named is the pod's own: its TCP is inbound", arguments: TestedBackend.allCases,
+        "an interface that is not named is the pod's own: its TCP is inbound", arguments: Means.allCases,
         IPAddress.Family.allCases)
-    func unnamed(tested: TestedBackend, family: IPAddress.Family) async throws {
+    func unnamed(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested, interfaces: ["net11", "net"])
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -106,8 +106,8 @@ struct VirtualInterfaceTests {
         }
     }
 
-    @Test("an interface without an address lets no connection pass", arguments: TestedBackend.allCases)
-    func unaddressed(tested: TestedBackend) async throws {
+    @Test("an interface without an address lets no connection pass", arguments: Means.allCases)
+    func unaddressed(tested: Means) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested, addressed: false)
             try network.pod.run {
@@ -131,15 +131,15 @@ struct VirtualInterfaceTests {
 
     @Test(
         "while the pod leaves, the guest's captured connection goes on and new ones go their own way",
-        arguments: TestedBackend.allCases, IPAddress.Family.allCases)
-    func leaving(tested: TestedBackend, family: IPAddress.Family) async throws {
+        arguments: Means.allCases, IPAddress.Family.allCases)
+    func leaving(tested: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let old = try Stream(family: family, in: guest.namespace)
             try old.connect(to: Endpoint(Network.worldAddress(family), 80))
             let captured = try ztunnel.outbound.accept().stream
-            try tested.backend.leave(RedirectionPlan(virtualInterfaces: [Guest.interface]), in: network.pod)
+            try tested.backend().leave(RedirectionPlan(virtualInterfaces: [Guest.interface]), in: network.pod)
             try old.exchange(with: captured)
 
             let world = try Listener(Endpoint(any(family), 80), in: network.world)
@@ -150,16 +150,16 @@ struct VirtualInterfaceTests {
         }
     }
 
-    @Test("an interface comes into the plan and goes out of it", arguments: TestedBackend.allCases)
-    func comesAndGoes(tested: TestedBackend) async throws {
+    @Test("an interface comes into the plan and goes out of it", arguments: Means.allCases)
+    func comesAndGoes(tested: Means) async throws {
         try await onThread {
             let (network, guest) = try Self.enrolled(tested, interfaces: [])
             let ztunnel = try FakeZtunnel(.v4, in: network.pod)
             for interfaces in [[Guest.interface], []] {
                 let plan = RedirectionPlan(virtualInterfaces: interfaces)
-                #expect(try !tested.backend.verify(plan, .capturing, in: network.pod).isEmpty)
-                try tested.backend.apply(plan, in: network.pod)
-                #expect(try tested.backend.verify(plan, .capturing, in: network.pod).isEmpty)
+                #expect(try !tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
+                try tested.backend().apply(plan, in: network.pod)
+                #expect(try tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
                 let stream = try Stream(family: .v4, in: guest.namespace)
                 try stream.connect(to: Endpoint(Network.podAddress(.v4), 80))
                 _ = try (interfaces.isEmpty ? ztunnel.inbound : ztunnel.outbound).accept()

@@ -8,25 +8,29 @@ import Testing
 /// The packet walks of the ambient model, each with real packets between two namespaces.
 @Suite("Packet walks", .serialized)
 struct WalkTests {
-    private static func enrolled(_ plan: RedirectionPlan = RedirectionPlan()) throws -> Network {
+    private static func enrolled(
+        _ means: Means, _ plan: RedirectionPlan = RedirectionPlan()
+    ) throws -> Network {
         let network = try Network()
-        try NftablesBackend().apply(plan, in: network.pod)
+        try means.backend().apply(plan, in: network.pod)
         return network
     }
 
-    @Test("A: the app's connection reaches 15001 and says where it wanted to go", arguments: IPAddress.Family.allCases)
-    func outbound(family: IPAddress.Family) async throws {
+    @Test(
+        "A: the app's connection reaches 15001 and says where it wanted to go", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func outbound(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(means)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let target = Endpoint(Network.serviceAddress(family), 80)
             let app = try Stream(family: family, in: network.pod)
             try app.connect(to: target)
             let (accepted, peer) = try ztunnel.outbound.accept()
-            #expect(Sockets.originalDestination(accepted.fd) == target)
+            #expect(accepted.wanted == target)
             #expect(peer?.address == Network.podAddress(family))
             try app.exchange(with: accepted)
-            #expect(try NftablesBackend().capturedConnections(in: network.pod) == 1)
+            #expect(try means.backend().capturedConnections(in: network.pod) == 1)
 
             // What ztunnel sends itself is not captured, and comes from the pod's address.
             let remote = try Listener(Endpoint(any(family), ZtunnelPort.hbone), in: network.world)
@@ -36,14 +40,16 @@ struct WalkTests {
             #expect(from?.address == Network.podAddress(family))
             try tunnel.exchange(with: there)
             // A tunnel to another ztunnel is no captured connection.
-            #expect(try NftablesBackend().capturedConnections(in: network.pod) == 1)
+            #expect(try means.backend().capturedConnections(in: network.pod) == 1)
         }
     }
 
-    @Test("B: HBONE reaches 15008, and the app sees the client's address", arguments: IPAddress.Family.allCases)
-    func hbone(family: IPAddress.Family) async throws {
+    @Test(
+        "B: HBONE reaches 15008, and the app sees the client's address", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func hbone(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(means)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let peer = try Stream(family: family, in: network.world)
             try peer.connect(to: Endpoint(Network.podAddress(family), ZtunnelPort.hbone))
@@ -59,21 +65,23 @@ struct WalkTests {
             try toApp.exchange(with: served)
             #expect(!ztunnel.inbound.hasConnection)
             // The connection to the app counts, on ztunnel's side alone.
-            #expect(try NftablesBackend().capturedConnections(in: network.pod) == 1)
+            #expect(try means.backend().capturedConnections(in: network.pod) == 1)
         }
     }
 
-    @Test("C: plain inbound reaches 15006 with its destination, then the app", arguments: IPAddress.Family.allCases)
-    func plaintext(family: IPAddress.Family) async throws {
+    @Test(
+        "C: plain inbound reaches 15006 with its destination, then the app", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func plaintext(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(means)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let target = Endpoint(Network.podAddress(family), 8080)
             let client = try Stream(family: family, in: network.world)
             try client.connect(to: target)
             let (accepted, peer) = try ztunnel.inbound.accept()
-            #expect(Sockets.originalDestination(accepted.fd) == target)
+            #expect(accepted.wanted == target)
             let source = try #require(peer)
             #expect(source.address == Network.worldAddress(family))
             #expect(!app.hasConnection)
@@ -86,10 +94,12 @@ struct WalkTests {
         }
     }
 
-    @Test("without inbound capture the app is reached directly, HBONE as before", arguments: IPAddress.Family.allCases)
-    func bypass(family: IPAddress.Family) async throws {
+    @Test(
+        "without inbound capture the app is reached directly, HBONE as before", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func bypass(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled(RedirectionPlan(capturesInbound: false))
+            let network = try Self.enrolled(means, RedirectionPlan(capturesInbound: false))
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let client = try Stream(family: family, in: network.world)
@@ -105,10 +115,12 @@ struct WalkTests {
         }
     }
 
-    @Test("D: a probe from the address of probes reaches the app directly", arguments: IPAddress.Family.allCases)
-    func probe(family: IPAddress.Family) async throws {
+    @Test(
+        "D: a probe from the address of probes reaches the app directly", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func probe(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled(RedirectionPlan(probePorts: [8080]))
+            let network = try Self.enrolled(means, RedirectionPlan(probePorts: [8080]))
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let probe = try Stream(family: family, in: network.world)
@@ -122,10 +134,11 @@ struct WalkTests {
         }
     }
 
-    @Test("D: the address of probes exempts no other port", arguments: IPAddress.Family.allCases)
+    @Test(
+        "D: the address of probes exempts no other port", arguments: IPAddress.Family.allCases)
     func probeOfAnotherPort(family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled(RedirectionPlan(probePorts: [9090, 8081]))
+            let network = try Self.enrolled(.nftables, RedirectionPlan(probePorts: [9090, 8081]))
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let probe = try Stream(family: family, in: network.world)
@@ -137,10 +150,12 @@ struct WalkTests {
         }
     }
 
-    @Test("F: the pod's own addresses and loopback are not captured", arguments: IPAddress.Family.allCases)
-    func selfTraffic(family: IPAddress.Family) async throws {
+    @Test(
+        "F: the pod's own addresses and loopback are not captured", arguments: Means.allCases, IPAddress.Family.allCases
+    )
+    func selfTraffic(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(means)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let loopback: IPAddress = family == .v4 ? .loopbackV4 : .loopbackV6
@@ -154,14 +169,14 @@ struct WalkTests {
             }
             #expect(!ztunnel.outbound.hasConnection)
             #expect(!ztunnel.inbound.hasConnection)
-            #expect(try NftablesBackend().capturedConnections(in: network.pod) == 0)
+            #expect(try means.backend().capturedConnections(in: network.pod) == 0)
         }
     }
 
-    @Test("I: UDP goes its own way", arguments: IPAddress.Family.allCases)
-    func datagrams(family: IPAddress.Family) async throws {
+    @Test("I: UDP goes its own way", arguments: Means.allCases, IPAddress.Family.allCases)
+    func datagrams(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled()
+            let network = try Self.enrolled(means)
             let domain = family == .v4 ? AF_INET : AF_INET6
             let kind = CInt(SOCK_DGRAM.rawValue)
             let receiver = FileDescriptor(owning: try network.world.run { socket(domain, kind, 0) })

@@ -4,6 +4,7 @@ import Glibc
 import Handover
 import LinuxNetwork
 import Mesh
+import Redirection
 import Testing
 
 @testable import Ztunnel
@@ -21,8 +22,12 @@ struct DNSProxyTests {
         /// Where the application sends its questions: nobody is there.
         let anywhere = Endpoint(IPAddress(10, 99, 0, 200), 53)
 
-        init(servers addresses: [String] = ["10.99.0.20"], search: [String] = []) async throws {
+        init(
+            servers addresses: [String] = ["10.99.0.20"], search: [String] = [],
+            backend: any RedirectionBackend = NftablesBackend()
+        ) async throws {
             node = try TestNode()
+            node.backend = backend
             pod = try await node.pod("client", 10)
             other = try await node.pod("dns", 20)
             app = DNSApplication(pod: pod)

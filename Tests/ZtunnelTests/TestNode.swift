@@ -112,6 +112,8 @@ final class TestNode {
     private(set) var metrics = MetricsRegistry()
     let directory: String
     private(set) var proxy: ZtunnelProxy?
+    /// What captures the pods that are enrolled from now on.
+    var backend: any RedirectionBackend = NftablesBackend()
     private let keeper: Process
     private var agent: SeqpacketSocket?
     private var certificates: [WorkloadCertificate] = []
@@ -257,7 +259,7 @@ final class TestNode {
             case .podStatus(let status): return status.uid == pod.uid && status.state == .served
             }
         }
-        try NftablesBackend().apply(RedirectionPlan(capturesDNS: resolver != nil), in: pod.namespace)
+        try backend.apply(RedirectionPlan(capturesDNS: resolver != nil), in: pod.namespace)
     }
 
     func log() throws -> String { try String(contentsOfFile: directory + "/access.log", encoding: .utf8) }

@@ -24,6 +24,12 @@
 int apus_setns(int fd, int nstype);
 int apus_unshare(int flags);
 int apus_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+/// A datagram and the address it was sent to (4 or 16 bytes in `destination`, `*family` 0 where unknown), for which
+/// IP_PKTINFO or IPV6_RECVPKTINFO is set; and one sent from an address, by a socket that may speak for it.
+ssize_t apus_receive_datagram(int fd, void *bytes, size_t size, struct sockaddr_storage *source, socklen_t *length,
+                              uint8_t destination[16], int *family);
+ssize_t apus_send_datagram(int fd, const void *bytes, size_t size, const struct sockaddr *to, socklen_t length,
+                           const uint8_t *source, int family);
 int apus_pipe2(int fds[2], int flags);
 ssize_t apus_splice(int in, int out, size_t length, unsigned int flags);
 int apus_spawn_close_from(posix_spawn_file_actions_t *actions, int first);

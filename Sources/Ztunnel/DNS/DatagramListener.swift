@@ -44,22 +44,24 @@ final class DatagramListener: EventHandler {
             return false
         }
         guard let source = datagram.source, source.port != 0 else { return true }
+        // Where capture does not translate, the answer has to come from the server that was asked.
+        let server = datagram.destination
         let bytes = Array(buffer.prefix(min(datagram.length, buffer.count)))
         switch ReceivedQuery(bytes) {
         case .drop: break
-        case .reject(let reply, _): send(reply, to: source)
+        case .reject(let reply, _): send(reply, to: source, from: server)
         case .query(let query), .foreign(let query):
             dns.take(
                 PodDNS.Asked(query: query, source: source, transport: .datagram, receivedAt: dns.loop.now) {
-                    [weak self] in if let reply = $0 { self?.send(reply, to: source) }
+                    [weak self] in if let reply = $0 { self?.send(reply, to: source, from: server) }
                 })
         }
         return true
     }
 
-    private func send(_ reply: [UInt8], to source: Endpoint) {
+    private func send(_ reply: [UInt8], to source: Endpoint, from server: IPAddress?) {
         // A reply that cannot be sent is lost, as datagrams are: the client asks again.
-        _ = try? Sockets.send(fd, reply, to: source, dualStack: isV6)
+        _ = try? Sockets.send(fd, reply, to: source, from: server, dualStack: isV6)
     }
 
     /// Takes no more. Replies to what was taken may still be sent.

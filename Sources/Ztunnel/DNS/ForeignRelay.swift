@@ -26,7 +26,8 @@ final class ForeignRelay {
 
     /// Where a redirected connection was meant to go; `nil` when that is nowhere but here.
     static func server(of fd: CInt, source: Endpoint, in proxy: PodProxy) -> Endpoint? {
-        guard let server = Sockets.originalDestination(fd),
+        guard let server = Sockets.originalDestination(fd) ?? Sockets.localEndpoint(fd),
+            server.port != ZtunnelPort.dns,
             let workload = proxy.localWorkload(in: proxy.services.store.snapshot())
         else { return nil }
         return NameServers.allowed([server], client: source.address, workload).first

@@ -56,23 +56,25 @@ final class OutboundConnection: PodConnection {
 
     func start() {
         guard let destination, clientAddress != nil else { return over() }
-        guard !isCallToOurselves(destination) else {
-            return deny("recursive", "attempted recursive call to ourselves: \(destination)")
-        }
         proxy.withLocalWorkload { [self] workload in
             guard case .starting = stage else { return }
+            guard !isCallToOurselves(destination, workload) else {
+                return deny("recursive", "attempted recursive call to ourselves: \(destination)")
+            }
             guard let workload else { return deny("unknown_workload", proxy.unknownWorkloadText) }
             seek(from: workload)
         }
     }
 
-    /// To ztunnel's own ports on loopback or on the address that accepted it: the connection would come back to us for
-    /// ever. The ports of other hosts are theirs.
-    private func isCallToOurselves(_ destination: Endpoint) -> Bool {
+    /// To ztunnel's own ports on loopback or on the pod's own address: the connection would come back to us for ever. The
+    /// ports of other hosts are theirs. That the address has accepted the connection says something only where capture
+    /// translates: where it does not, what is captured is accepted at its destination as well.
+    private func isCallToOurselves(_ destination: Endpoint, _ workload: Workload?) -> Bool {
         guard MeshPorts.illegal.contains(destination.port) else { return false }
-        if destination.address.isLoopback { return true }
+        if destination.address.isLoopback || destination.address == clientAddress?.address { return true }
         guard let raw = client?.raw, let local = Sockets.localEndpoint(raw) else { return true }
-        return local.address == destination.address
+        guard local.address == destination.address else { return false }
+        return workload?.addresses.contains(destination.address) ?? true
     }
 
     // MARK: The end
