@@ -9,6 +9,8 @@ struct AgentMetrics: Sendable {
     let keeperConnected: GaugeFamily
     let enrolment: HistogramFamily
     let cut: CounterFamily
+    let slippedThrough: CounterFamily
+    let outside: GaugeFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         pods = try registry.gauge(
@@ -27,5 +29,11 @@ struct AgentMetrics: Sendable {
             buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5])
         cut = try registry.counter(
             "apus_agent_drain_deadlines", "Un-enrolments that ended with captured connections still open.")
+        slippedThrough = try registry.counter(
+            "apus_agent_slipped_through",
+            "Pods that ran without the agent having had their ADD, and were taken into the mesh then.")
+        outside = try registry.gauge(
+            "apus_agent_pods_outside",
+            "Pods of this node that belong in the mesh, run outside it, and whose namespace cannot be found.")
     }
 }

@@ -23,6 +23,11 @@ public struct NodeAgentConfiguration: Sendable {
     public var pendingGrace = Duration.seconds(30)
     /// How long an agent that is about to end may still keep its successor out.
     public var lockWait = Duration.seconds(5)
+    /// How long a running pod that belongs in the mesh may be unknown before it counts as one that slipped through: its
+    /// ADD may be on its way.
+    public var slipGrace = Duration.seconds(2)
+    /// Where the machine's processes are seen.
+    public var processFolder = "/proc"
     /// Whether pods' DNS is captured unless their annotation says otherwise.
     public var capturesDNS = false
     /// kubelet's `clusterDNS` and `clusterDomain`, and the resolv.conf it gives pods that use the node's.

@@ -159,9 +159,9 @@ struct AgentCommand: AsyncParsableCommand {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }
         }
+        let reporter = try FolderStatusWriter(folder: status, reporter: "agent")
         return try NodeAgent(
-            settings, source: objects, annotator: try FolderStatusWriter(folder: status, reporter: "agent"),
-            metrics: metrics, log: logger)
+            settings, source: objects, annotator: reporter, events: reporter, metrics: metrics, log: logger)
     }
 
     private func addInstaller(

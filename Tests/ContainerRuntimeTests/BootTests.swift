@@ -46,13 +46,48 @@ extension ContainerRuntimeTests {
             try await Leftovers.expectNone(in: cluster)
         }
     }
+
+    /// The primary's list alone is there when a pod starts, and no agent: the pod runs outside the mesh. The next agent
+    /// finds it and takes it in.
+    @Test(.timeLimit(.minutes(3)))
+    func aPodThatSlippedThroughIsTakenInWhenTheAgentComes() async throws {
+        try await RuntimeCluster.run(mesh: true, agentInstalls: true) { cluster in
+            let pods = ["server", "slipped"].map { RuntimePod(namespace: RuntimeCluster.meshed, name: $0) }
+            try cluster.create(pods, file: "pods.yaml")
+            try await cluster.waitUntilLoaded("apus-cni")
+            let server = try await cluster.start(pods[0])
+            let received = try MarkerServer(namespace: server.namespace)
+            try cluster.waitUntilInMesh(namespace: RuntimeCluster.meshed, name: "server")
+
+            try cluster.endAgent()
+            try FileManager.default.removeItem(atPath: "\(cluster.runtime.configurations)/\(Self.owned)")
+            try await cluster.waitUntilLoaded("apus-cni", false)
+            let slipped = try await cluster.start(pods[1])
+            try cluster.startAgent()
+            try await cluster.waitUntilLoaded("apus-cni")
+            try cluster.waitUntilInMesh(namespace: RuntimeCluster.meshed, name: "slipped")
+            let events = "\(cluster.cluster.layout.status)/events"
+            #expect(Files.names(in: events) == ["\(RuntimeCluster.meshed).slipped.startedoutsidemesh.yaml"])
+
+            let sniffer = try WireCapture(namespace: cluster.node.namespace, interface: nil)
+            let secret = "taken-in-\(UUID().uuidString)"
+            _ = try await cluster.client.start(
+                ["\(server.addresses[0])", "\(MarkerServer.port)", secret], in: slipped.sandbox, of: slipped.pod)
+            try Waiting.untilTrue("the marker", within: .seconds(10)) { received.received[secret] != nil }
+            #expect(received.received[secret] == [slipped.addresses[0]])
+            #expect(try sniffer.stop().occurrences(of: secret) == 0)
+
+            for pod in [slipped, server] { try await cluster.remove(pod) }
+            try await Leftovers.expectNone(in: cluster)
+        }
+    }
 }
 
 extension RuntimeCluster {
-    /// Waits until containerd has loaded a list of plugins that holds a text.
-    func waitUntilLoaded(_ text: String) async throws {
+    /// Waits until containerd has loaded a list of plugins that holds a text, or one that does not.
+    func waitUntilLoaded(_ text: String, _ isThere: Bool = true) async throws {
         let deadline = ContinuousClock.now + .seconds(20)
-        while try await !client.loadedConfiguration().contains(text) {
+        while try await client.loadedConfiguration().contains(text) != isThere {
             try #require(ContinuousClock.now < deadline, "not loaded: \(text)\n\(node.lastWords())")
             try await Task.sleep(for: .milliseconds(20))
         }

@@ -99,8 +99,8 @@ final class AgentFixture: Sendable {
         var log = Logger(label: "agent", factory: { _ in SwiftLogNoOpLogHandler() })
         log.logLevel = .critical
         let agent = try NodeAgent(
-            configuration, source: source, annotator: annotator, backend: backend, keeper: keeper, metrics: registry,
-            log: log)
+            configuration, source: source, annotator: annotator, events: annotator, backend: backend, keeper: keeper,
+            metrics: registry, log: log)
         self.agent = agent
         task = Task { try await agent.run() }
         let socket = configuration.cniSocket
