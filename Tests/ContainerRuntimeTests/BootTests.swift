@@ -89,7 +89,7 @@ extension RuntimeCluster {
         let deadline = ContinuousClock.now + .seconds(20)
         while try await client.loadedConfiguration().contains(text) != isThere {
             try #require(ContinuousClock.now < deadline, "not loaded: \(text)\n\(node.lastWords())")
-            try await Task.sleep(for: .milliseconds(20))
+            try await ContinuousClock().sleep(for: .milliseconds(20))
         }
     }
 }

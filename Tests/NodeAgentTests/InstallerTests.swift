@@ -301,7 +301,6 @@ struct InstallerRunTests {
                 return node.figure(#"apus_agent_installer_conflicts_total{file="list"} 1"#)
             }
             #expect(removals == 3)
-            #expect(node.figure(#"apus_agent_installer_writes_total{file="list"} 3"#))
             #expect(node.figure("apus_agent_installer_in_place 0"))
         }
         #expect(node.text("02-apus.conflist") == nil)

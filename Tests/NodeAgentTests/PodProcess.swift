@@ -36,7 +36,7 @@ final class PodProcess {
             // The kernel lets go of a process a moment after its end.
             for _ in 0..<200 {
                 if rmdir(path) == 0 || errno != EBUSY { break }
-                usleep(5000)
+                _ = poll(nil, 0, 5)
             }
         }
     }
