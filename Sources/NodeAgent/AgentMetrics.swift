@@ -12,6 +12,8 @@ struct AgentMetrics: Sendable {
     let blocked: GaugeFamily
     let spared: GaugeFamily
     let sparedCut: CounterFamily
+    let slippedThrough: CounterFamily
+    let outside: GaugeFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         pods = try registry.gauge(
@@ -38,5 +40,11 @@ struct AgentMetrics: Sendable {
             labels: ["reason"])
         cut = try registry.counter(
             "apus_agent_drain_deadlines", "Un-enrolments that ended with captured connections still open.")
+        slippedThrough = try registry.counter(
+            "apus_agent_slipped_through",
+            "Pods that ran without the agent having had their ADD, and were taken into the mesh then.")
+        outside = try registry.gauge(
+            "apus_agent_pods_outside",
+            "Pods of this node that belong in the mesh, run outside it, and whose namespace cannot be found.")
     }
 }

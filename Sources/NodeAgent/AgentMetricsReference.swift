@@ -5,6 +5,7 @@ public enum AgentMetricsReference {
     public static func descriptions() throws -> [MetricsRegistry.Description] {
         let registry = MetricsRegistry()
         _ = try AgentMetrics(registry)
+        _ = try InstallerMetrics(registry)
         return registry.describe()
     }
 }

@@ -14,6 +14,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let configuration: NodeAgentConfiguration
     let source: any ObjectSource
     let annotator: any PodAnnotator
+    let events: (any PodEventRecorder)?
     let backend: any RedirectionBackend
     let keeper: any PodKeeper
     let metrics: AgentMetrics
@@ -47,12 +48,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// - Throws: When threads or metrics cannot be made.
     public init(
         _ configuration: NodeAgentConfiguration, source: any ObjectSource, annotator: any PodAnnotator,
-        backend: any RedirectionBackend = NftablesBackend(), keeper: (any PodKeeper)? = nil,
+        events: (any PodEventRecorder)? = nil, backend: any RedirectionBackend = NftablesBackend(),
+        keeper: (any PodKeeper)? = nil,
         metrics: MetricsRegistry = MetricsRegistry(), log: Logger = Logger(label: "agent")
     ) throws {
         self.configuration = configuration
         self.source = source
         self.annotator = annotator
+        self.events = events
         self.backend = backend
         self.metrics = try AgentMetrics(metrics)
         self.log = log
@@ -91,6 +94,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { await self.verifyForever() }
             group.addTask { await self.followChanges() }
             group.addTask { await self.keepHostRules() }
+            group.addTask { await self.takeInWhatSlippedThrough() }
+            group.addTask { await self.forgetWhatWasTakenIn() }
             await group.waitForAll()
         }
         server.close()

@@ -33,6 +33,11 @@ public struct NodeAgentConfiguration: Sendable {
     public var pendingGrace = Duration.seconds(30)
     /// How long an agent that is about to end may still keep its successor out.
     public var lockWait = Duration.seconds(5)
+    /// How long a running pod that belongs in the mesh may be unknown before it counts as one that slipped through: its
+    /// ADD may be on its way.
+    public var slipGrace = Duration.seconds(2)
+    /// Where the machine's processes are seen.
+    public var processFolder = "/proc"
     /// Whether pods' DNS is captured unless their annotation says otherwise.
     public var capturesDNS = false
     /// What of the node's own traffic reaches pods past policy. The agent must be in the node's own network namespace.

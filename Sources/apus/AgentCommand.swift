@@ -23,16 +23,16 @@ struct AgentCommand: AsyncParsableCommand {
             """)
 
     @Option(help: "Name of this node, as pods' nodeName has it.")
-    var node: String
+    var node = ""
 
     @Option(help: "Directory for sockets and records; made if missing.")
-    var runDir: String
+    var runDir = ""
 
     @Option(help: "Folder with the objects a user writes.")
-    var source: String
+    var source = ""
 
     @Option(help: "Folder with what nodes report: pods' addresses and readiness, and their capture.")
-    var status: String
+    var status = ""
 
     @Option(help: "The controller's token.sock; ztunnel's token and the mesh's roots are fetched there.")
     var tokenSocket: String?
@@ -95,7 +95,14 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "With --spawn: ztunnel's worker threads.")
     var workers: Int?
 
+    @OptionGroup(title: "CNI installation")
+    var installer: InstallerOptions
+
     func validate() throws {
+        guard !installer.uninstall else { return }
+        for (name, value) in [("node", node), ("run-dir", runDir), ("source", source), ("status", status)] {
+            guard !value.isEmpty else { throw ValidationError("Missing expected argument '--\(name) <\(name)>'") }
+        }
         guard Endpoint(metricsAddress) != nil else {
             throw ValidationError("--metrics-address \(metricsAddress): expected an address and port")
         }
@@ -128,7 +135,7 @@ struct AgentCommand: AsyncParsableCommand {
         let logger = Logger(label: "agent")
         raiseDescriptorLimit()
         do {
-            try await serve(logger)
+            if installer.uninstall { try uninstall(logger) } else { try await serve(logger) }
         } catch is CancellationError {
             // The way out that a signal asks for.
         } catch {
@@ -151,6 +158,8 @@ struct AgentCommand: AsyncParsableCommand {
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
         let (objects, endpoint) = try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
+            // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
+            try addInstaller(to: &group, metrics, readiness)
             // They come up while the agent does.
             try addPrograms(to: &group, token)
             group.addTask {
@@ -189,9 +198,10 @@ struct AgentCommand: AsyncParsableCommand {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }
         }
+        let reporter = try FolderStatusWriter(folder: status, reporter: "agent")
         return try NodeAgent(
-            settings, source: objects, annotator: try FolderStatusWriter(folder: status, reporter: "agent"),
-            backend: backend, metrics: metrics, log: logger)
+            settings, source: objects, annotator: reporter, events: reporter, backend: backend, metrics: metrics,
+            log: logger)
     }
 
     /// On a thread of its own: it blocks, and tries things out in a namespace.
@@ -205,6 +215,31 @@ struct AgentCommand: AsyncParsableCommand {
         let chosen = try choice.get()
         logger.info("capture is chosen", metadata: ["redirection": "\(chosen.reason)"])
         return chosen.backend
+    }
+
+    private func addInstaller(
+        to group: inout ThrowingTaskGroup<Void, any Error>, _ metrics: MetricsRegistry, _ readiness: Readiness
+    ) throws {
+        guard installer.install else { return }
+        let installer = try CNIInstaller(
+            try self.installer.configuration(
+                agentSocket: runDir + "/cni.sock", exemptNamespaces: exemptNamespaces), metrics: metrics)
+        let place = readiness.pending("cni")
+        group.addTask {
+            await installer.run { place.done() }
+            try Task.checkCancellation()
+        }
+    }
+
+    private func uninstall(_ logger: Logger) throws {
+        let configuration = try installer.configuration(
+            agentSocket: runDir + "/cni.sock", exemptNamespaces: exemptNamespaces)
+        let report = try CNIUninstaller(configuration).run()
+        for path in report.changed { logger.info("removed, or our part in it", metadata: ["file": "\(path)"]) }
+        if let reason = report.pluginKept {
+            logger.warning(
+                "the plugin's program stays", metadata: ["file": "\(configuration.pluginPath)", "reason": "\(reason)"])
+        }
     }
 
     /// The token's renewal and, with --spawn, the two programs: all at once. ztunnel waits for its token itself.

@@ -157,7 +157,8 @@ final class AgentFixture: Sendable {
         let (registry, quiet) = (registry, log)
         func makeAgent() throws -> NodeAgent {
             try NodeAgent(
-                settings, source: source, annotator: MortalAnnotator(annotator, life), backend: backend,
+                settings, source: source, annotator: MortalAnnotator(annotator, life), events: annotator,
+                backend: backend,
                 keeper: MortalKeeper(keeper, life), metrics: registry, log: quiet)
         }
         // The agent's threads stay in the namespace they are made in: it is the node's.

@@ -52,11 +52,15 @@ final class FakeSource: ObjectSource {
 }
 
 /// Keeps what the agent reports, and writes it back into the objects as a status folder would.
-final class FakeAnnotator: PodAnnotator {
+final class FakeAnnotator: PodAnnotator, PodEventRecorder {
     private let source: FakeSource
     private let journal: Journal
     private let values = Mutex<[ObjectName: String]>([:])
     private let all = Mutex<[ObjectName: [String: String]]>([:])
+    private let recorded = Mutex<[PodEvent]>([])
+    var events: [PodEvent] { recorded.withLock { $0 } }
+
+    func record(_ event: PodEvent) async throws(ObjectSourceError) { recorded.withLock { $0.append(event) } }
 
     init(_ source: FakeSource, _ journal: Journal) {
         self.source = source

@@ -146,15 +146,20 @@ public final class LocalCluster: Sendable {
 
     /// - Parameter launcher: a command that is to run the agent, such as one that enters another mount namespace first;
     ///   it must become the agent, not its parent.
-    public func startAgent(_ node: LocalNode, through launcher: [String] = []) throws {
-        try launchAgent(node, through: launcher)
+    /// - Parameter arguments: of the agent, beside those that every node's has.
+    public func startAgent(
+        _ node: LocalNode, through launcher: [String] = [], arguments: [String] = []
+    ) throws {
+        try launchAgent(node, through: launcher, arguments: arguments)
         try record { _ in }
     }
 
-    private func launchAgent(_ node: LocalNode, through launcher: [String] = []) throws {
+    private func launchAgent(
+        _ node: LocalNode, through launcher: [String] = [], arguments: [String] = []
+    ) throws {
         try launch(
             "agent-\(node.name)",
-            launcher + node.agentArguments(configuration.programs, workers: configuration.workers),
+            launcher + node.agentArguments(configuration.programs, workers: configuration.workers) + arguments,
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 

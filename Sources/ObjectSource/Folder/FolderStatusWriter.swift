@@ -42,7 +42,7 @@ public struct FolderStatusWriter: PodAnnotator {
             for address in report.podIPs { text += "    - ip: \(Self.quoted(address))\n" }
         }
         text += "  conditions:\n    - type: Ready\n      status: \"\(report.isReady ? "True" : "False")\"\n"
-        try write(text, pod.name)
+        try write(text, to: path(pod.name))
     }
 
     /// Takes everything back that this reporter said about a pod.
@@ -59,7 +59,7 @@ public struct FolderStatusWriter: PodAnnotator {
         if annotations.isEmpty {
             try forget(pod.name)
         } else {
-            try write(Self.head(pod, annotations: annotations), pod.name)
+            try write(Self.head(pod, annotations: annotations), to: path(pod.name))
         }
     }
 
@@ -77,7 +77,7 @@ public struct FolderStatusWriter: PodAnnotator {
     }
 
     /// A YAML string in double quotes.
-    private static func quoted(_ text: String) -> String {
+    static func quoted(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {
@@ -99,15 +99,18 @@ public struct FolderStatusWriter: PodAnnotator {
     }
 
     private func path(_ pod: ObjectName) throws(ObjectSourceError) -> String {
+        try Self.checkName(pod)
+        return "\(folder)/\(pod.namespace).\(pod.name).\(reporter).yaml"
+    }
+
+    static func checkName(_ pod: ObjectName) throws(ObjectSourceError) {
         // The names become a file's name: nothing may lead elsewhere.
         guard ObjectMeta.isName(pod.namespace, limit: 63, dots: false),
             ObjectMeta.isName(pod.name, limit: 180, dots: true)
         else { throw ObjectSourceError(.invalidName, "\"\(pod)\" is no name of a pod") }
-        return "\(folder)/\(pod.namespace).\(pod.name).\(reporter).yaml"
     }
 
-    private func write(_ text: String, _ pod: ObjectName) throws(ObjectSourceError) {
-        let path = try self.path(pod)
+    func write(_ text: String, to path: String) throws(ObjectSourceError) {
         // Hidden, so that no reader takes it for a file of the folder.
         var template = Array("\(folder)/.\(reporter).XXXXXX".utf8CString)
         let file = mkstemp(&template)

@@ -33,20 +33,37 @@ final class ContainerRuntime: Sendable {
     /// Where libcni remembers what it has attached.
     var attachments: String { visible("/var/lib/cni/results") }
 
+    /// What the node's agent is started with, beside what every node's is.
+    let agentArguments: [String]
+    /// Where containerd looks for lists of plugins; in it the one of the primary plugin alone, where the agent installs.
+    var configurations: String { "\(folder)/net.d" }
+    static let primary = "10-primary.conflist"
+
     /// Starts containerd in the node's network namespace, and gives it the images.
-    init(on node: LocalNode, programs: Programs) throws {
+    /// - Parameter agentInstalls: whether the agent puts apus-cni in place, or it is there before.
+    init(on node: LocalNode, programs: Programs, agentInstalls: Bool = false) throws {
         for program in ["containerd", "ctr", "runc", "gcc", "unshare", "nsenter"] { _ = try Launcher.find(program) }
         Cgroups.removeAbandoned()
         self.node = node
         folder = "\(node.folder)/runtime"
         for name in ["private", "bin", "net.d", "image"] { try Files.makeFolder("\(folder)/\(name)") }
-        for plugin in Self.plugins + ["apus-cni"] {
+        agentArguments =
+            agentInstalls
+            ? [
+                "--install", "--cni-mode", "owned", "--cni-conf-dir", "\(folder)/net.d", "--cni-bin-dir",
+                "\(folder)/bin",
+            ] : []
+        for plugin in Self.plugins + (agentInstalls ? [] : ["apus-cni"]) {
             guard let path = Programs.find(plugin, in: programs.pluginFolders) else {
                 throw LocalClusterError(.environment, "the CNI plugin \(plugin) is missing", hint: "make deps")
             }
             try FileManager.default.createSymbolicLink(atPath: "\(folder)/bin/\(plugin)", withDestinationPath: path)
         }
-        try Files.replace("\(folder)/net.d/10-apus.conflist", with: node.configurationList(onlyPlugin: false))
+        if agentInstalls {
+            try Files.replace("\(folder)/net.d/\(Self.primary)", with: Self.primaryList(of: node, mtu: 1500))
+        } else {
+            try Files.replace("\(folder)/net.d/10-apus.conflist", with: node.configurationList(onlyPlugin: false))
+        }
         try Files.replace("\(folder)/containerd.toml", with: Self.configuration(folder))
         let image = try RuntimeImage.build(in: "\(folder)/image")
 
@@ -96,6 +113,17 @@ final class ContainerRuntime: Sendable {
 
     var lastWords: String {
         (Files.text(log) ?? "").split(separator: "\n").suffix(12).joined(separator: "\n    ")
+    }
+
+    /// The list as the primary plugin writes it, at boot and when its settings change.
+    static func primaryList(of node: LocalNode, mtu: Int) throws -> String {
+        let text = Data(node.configurationList(onlyPlugin: false).utf8)
+        guard var list = try JSONSerialization.jsonObject(with: text) as? [String: Any],
+            var bridge = (list["plugins"] as? [[String: Any]])?.first
+        else { throw LocalClusterError(.environment, "the node's list of plugins is none") }
+        bridge["mtu"] = mtu
+        list["plugins"] = [bridge]
+        return String(decoding: try JSONSerialization.data(withJSONObject: list), as: UTF8.self)
     }
 
     private static func configuration(_ folder: String) -> String {

@@ -47,6 +47,12 @@ struct RuntimeClient: Sendable {
         return answer.status.conditions.filter { !$0.status }.map { "\($0.type): \($0.reason) \($0.message)" }
     }
 
+    /// The lists of plugins that the runtime has loaded, as it tells of them.
+    func loadedConfiguration() async throws -> String {
+        let request = Runtime_V1_StatusRequest.with { $0.verbose = true }
+        return try await call { try await $0.status(request, options: $1) }.info["cniconfig"] ?? ""
+    }
+
     // MARK: Sandboxes
 
     /// Makes a pod's sandbox: its namespaces, its network, and what holds them.
@@ -86,7 +92,8 @@ struct RuntimeClient: Sendable {
             config.metadata.namespace = pod.namespace
             config.metadata.uid = pod.uid
             config.hostname = pod.name
-            config.linux.cgroupParent = cgroup
+            // As a kubelet with the driver cgroupfs names them.
+            config.linux.cgroupParent = "\(cgroup)/kubepods/besteffort/pod\(pod.uid)"
         }
     }
 

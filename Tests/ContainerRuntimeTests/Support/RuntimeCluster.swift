@@ -23,18 +23,23 @@ struct RuntimeCluster: Sendable {
 
     /// Builds it, runs `body`, takes it down whatever happens, and looks whether anything is left on this machine.
     /// - Parameter mesh: whether controller and agents run; without them only pods of exempt namespaces can start.
-    static func run(mesh: Bool, _ body: (RuntimeCluster) async throws -> Void) async throws {
+    /// - Parameter agentInstalls: whether the plugin is for the agent to put in place.
+    static func run(
+        mesh: Bool, agentInstalls: Bool = false, _ body: (RuntimeCluster) async throws -> Void
+    ) async throws {
         let cluster = try LocalCluster(.init(kind: .test, programs: Programs()))
         var runtime: ContainerRuntime?
         do {
             try cluster.source.put("namespaces.yaml", namespaces)
             try cluster.buildNetwork()
-            let started = try ContainerRuntime(on: cluster.nodes[0], programs: cluster.configuration.programs)
+            let started = try ContainerRuntime(
+                on: cluster.nodes[0], programs: cluster.configuration.programs, agentInstalls: agentInstalls)
             runtime = started
             if mesh {
                 try cluster.startController()
                 // Where the sandboxes' network namespaces have the names that the runtime gives them.
-                try cluster.startAgent(cluster.nodes[0], through: started.neighbour())
+                try cluster.startAgent(
+                    cluster.nodes[0], through: started.neighbour(), arguments: started.agentArguments)
                 try cluster.startAgent(cluster.nodes[1])
                 for node in cluster.nodes { try cluster.waitForNode(node) }
             }
@@ -150,7 +155,7 @@ struct RuntimeCluster: Sendable {
 
     /// Starts an agent on the runtime's node, and waits until it answers.
     func startAgent() throws {
-        try cluster.startAgent(node, through: runtime.neighbour())
+        try cluster.startAgent(node, through: runtime.neighbour(), arguments: runtime.agentArguments)
         try cluster.waitForNode(node)
     }
 
