@@ -173,6 +173,7 @@ final class KeeperLink: EventHandler, TimerHandler {
         switch message.content {
         case .podStatus(let status):
             if greeted { tell(.podStatus(status)) }
+        case .handed, .handedAll: lost("the keeper hands over to us, who are no keeper")
         case .reply(let reply) where reply.id == Self.helloID && !greeted:
             if let error = reply.error { return lost("the keeper refuses us: \(error)") }
             if let helloTimer { loop.cancel(helloTimer) }
