@@ -17,20 +17,20 @@ final class Keeper: TimerHandler {
     let loop: EventLoop
     let log: Log
     let home: NamespaceID
-    private(set) var pods: [String: Pod] = [:]
+    var pods: [String: Pod] = [:]
     private(set) var removals: [String: Removal] = [:]
-    private var agent: AgentConnection?
-    private var active: ZtunnelConnection?
-    private var successor: ZtunnelConnection?
-    private var retired: ZtunnelConnection?
+    var agent: AgentConnection?
+    var active: ZtunnelConnection?
+    var successor: ZtunnelConnection?
+    var retired: ZtunnelConnection?
     /// Connections that have not said hello.
-    private var unknown: [Connection] = []
-    private var agents: Acceptor?
-    private var ztunnels: Acceptor?
+    var unknown: [Connection] = []
+    var agents: Acceptor?
+    var ztunnels: Acceptor?
     private var listenRetry: TimerID?
-    private var takeover: Takeover?
+    var takeover: Takeover?
     /// Another keeper has the pods now, and this one is to end without touching their sockets.
-    private(set) var isSucceeded = false
+    var isSucceeded = false
 
     init(_ loop: EventLoop, _ log: Log, home: NamespaceID) {
         self.loop = loop
@@ -264,7 +264,7 @@ final class Keeper: TimerHandler {
 
     /// Makes the listeners again that a ztunnel of Istio's had in its own hands, so that connections wait for the next
     /// one; the dying one may hold the ports for a moment.
-    private func listenAgain() {
+    func listenAgain() {
         if let listenRetry { loop.cancel(listenRetry) }
         listenRetry = nil
         guard active?.isPlain != true else { return }
@@ -279,59 +279,6 @@ final class Keeper: TimerHandler {
 
     func timerFired(tag: Int) {
         if takeover == nil { listenAgain() }
-    }
-
-    // MARK: From keeper to keeper
-
-    /// Goes on with what another keeper had.
-    func adopt(_ inherited: [InheritedPod]) {
-        for pod in inherited {
-            do {
-                pods[pod.description.uid] = try Pod(loop, log, adopting: pod)
-            } catch {
-                log.error("a pod was not adopted", ["uid": pod.description.uid, "error": error])
-            }
-        }
-        // Where a ztunnel that made its own listeners was in charge.
-        listenAgain()
-    }
-
-    /// Lets a successor have everything. Until that is decided the keeper only fills stocks: what others ask waits, so
-    /// what has been handed does not change.
-    func handOver(to successor: AgentConnection) throws -> Takeover {
-        guard takeover == nil else { throw Refusal("another keeper is taking over already") }
-        guard let agents, let ztunnels else { throw Refusal("this keeper does not serve yet") }
-        unknown.removeAll { $0 === successor }
-        for connection in connections { connection.hold() }
-        agents.hold()
-        ztunnels.hold()
-        log.info("another keeper takes over", ["pid": successor.peer.pid, "pods": pods.count])
-        let begun = Takeover(
-            self, successor, pods: Array(pods.values), sockets: [agents.descriptor, ztunnels.descriptor])
-        takeover = begun
-        return begun
-    }
-
-    /// The successor did not make it: all goes on as it was.
-    func takeoverFailed() {
-        takeover = nil
-        log.warn("the takeover has failed; this keeper goes on", ["pods": pods.count])
-        for connection in connections { connection.goOn() }
-        agents?.goOn()
-        ztunnels?.goOn()
-        listenAgain()
-    }
-
-    /// The successor is the keeper now. What it did not take ends here, so that the ports are free for it.
-    func succeeded(refused: [Pod]) {
-        for removal in removals.values { removal.finish(because: "another keeper has taken over") }
-        for pod in refused { pod.end() }
-        isSucceeded = true
-        loop.stop()
-    }
-
-    private var connections: [Connection] {
-        unknown + [agent, active, successor, retired].compactMap { $0 as Connection? }
     }
 
     // MARK: States
