@@ -9,7 +9,7 @@ SWIFT ?= swift
 # Network namespaces need root; as another user everything that makes one goes through sudo.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo fuzz sanitize bench bench-quick lint clean
+.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo soak fuzz sanitize bench bench-quick lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,11 @@ build: deps-build ## release build of apus, apus-cni and apus-sockets
 
 demo: build ## two nodes, two pods, six scenes, each with its proof
 	$(ROOT) .build/release/apus demo run
+
+SOAK_SECONDS ?= 1200
+SOAK_SEED ?=
+soak: build ## SOAK_SECONDS of traffic while pods come and go and programs die (SOAK_SEED repeats one)
+	$(ROOT) .build/release/apus local soak --seconds $(SOAK_SECONDS) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
 # TLSEngine reaches the BoringSSL inside swift-nio-ssl, which is no public product of it: this target is built by
 # itself first, so that a change there is seen for what it is. The full build goes on from its results.

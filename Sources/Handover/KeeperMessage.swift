@@ -109,12 +109,16 @@ public struct KeeperReply: Hashable, Sendable {
     }
 }
 
-/// What the keeper sends to the agent.
+/// What the keeper sends to the agent, or to the keeper that takes over from it.
 public struct KeeperMessage: HandoverMessage {
     public enum Content: Hashable, Sendable {
         case reply(KeeperReply)
         /// Unasked: a pod's state has changed. Several changes of one pod may arrive as the last of them.
         case podStatus(PodStatus)
+        /// To a successor: a pod, with its descriptors.
+        case handed(KeptPod)
+        /// To a successor: that was all, so many pods in number. Carries the listeners of keeper.sock and ztunnel.sock.
+        case handedAll(pods: UInt32)
     }
 
     public static let maximumLength = 64 << 10
@@ -133,6 +137,12 @@ public struct KeeperMessage: HandoverMessage {
             case 2:
                 var inner = try reader.message()
                 content = .podStatus(try PodStatus(from: &inner))
+            case 3:
+                var inner = try reader.message()
+                content = .handed(try KeptPod(from: &inner))
+            case 4:
+                var inner = try reader.message()
+                content = .handedAll(pods: try Self.count(from: &inner))
             default: break
             }
         }
@@ -140,10 +150,20 @@ public struct KeeperMessage: HandoverMessage {
         self.init(content)
     }
 
+    private static func count(from reader: inout ProtobufReader) throws(HandoverError) -> UInt32 {
+        var count: UInt32 = 0
+        while let field = try reader.nextField() {
+            if field == 1 { count = try reader.number32() }
+        }
+        return count
+    }
+
     public func write(to writer: inout ProtobufWriter) {
         switch content {
         case .reply(let reply): writer.message(1) { reply.write(to: &$0) }
         case .podStatus(let status): writer.message(2) { status.write(to: &$0) }
+        case .handed(let pod): writer.message(3) { pod.write(to: &$0) }
+        case .handedAll(let pods): writer.message(4) { $0.number(1, UInt64(pods)) }
         }
     }
 }

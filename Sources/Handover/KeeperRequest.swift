@@ -46,11 +46,19 @@ public struct KeeperRequest: HandoverMessage {
         case removePod(uid: String, drain: Bool)
         /// All pods, in one or more replies; all but the last have ``KeeperReply/more``.
         case list
+        /// Another keeper's first message instead of `hello`: it is to take over. After a reply without an error come
+        /// ``KeeperMessage/Content/handed(_:)`` for each pod and ``KeeperMessage/Content/handedAll(pods:)``, each
+        /// answered by ``taken(error:)`` before the next is sent.
+        case takeover(version: UInt32)
+        /// An empty error: the descriptors are what they should be. That of `handedAll` makes the sender the keeper.
+        case taken(error: String)
     }
 
     public static let maximumLength = 8 << 10
     /// The version of this protocol that ``Command/hello(version:)`` carries.
     public static let version: UInt32 = 1
+    /// The version of the hand-over from keeper to keeper that ``Command/takeover(version:)`` carries.
+    public static let takeoverVersion: UInt32 = 1
 
     /// Chosen by the agent, repeated in the reply.
     public var id: UInt64
@@ -79,6 +87,12 @@ public struct KeeperRequest: HandoverMessage {
             case 5:
                 _ = try reader.message()
                 command = .list
+            case 6:
+                var inner = try reader.message()
+                command = .takeover(version: try Self.version(from: &inner))
+            case 7:
+                var inner = try reader.message()
+                command = .taken(error: try Self.error(from: &inner))
             default: break
             }
         }
@@ -92,6 +106,14 @@ public struct KeeperRequest: HandoverMessage {
             if field == 1 { version = try reader.number32() }
         }
         return version
+    }
+
+    private static func error(from reader: inout ProtobufReader) throws(HandoverError) -> String {
+        var error = ""
+        while let field = try reader.nextField() {
+            if field == 1 { error = try reader.string(limit: HandoverLimits.text) }
+        }
+        return error
     }
 
     private static func removal(from reader: inout ProtobufReader) throws(HandoverError) -> Command {
@@ -122,12 +144,16 @@ public struct KeeperRequest: HandoverMessage {
             }
         case .list:
             writer.message(5) { _ in }
+        case .takeover(let version):
+            writer.message(6) { $0.number(1, UInt64(version)) }
+        case .taken(let error):
+            writer.message(7) { $0.string(1, error) }
         }
     }
 }
 
 extension KeeperPod {
-    fileprivate init(from reader: inout ProtobufReader) throws(HandoverError) {
+    init(from reader: inout ProtobufReader) throws(HandoverError) {
         self.init(uid: "", name: "", namespace: "", serviceAccount: "", dualStack: false, netnsInode: 0)
         while let field = try reader.nextField() {
             switch field {
@@ -150,7 +176,7 @@ extension KeeperPod {
         guard !uid.isEmpty else { throw HandoverError(.missing, "\(reader.name): addPod without a uid") }
     }
 
-    fileprivate func write(to writer: inout ProtobufWriter) {
+    func write(to writer: inout ProtobufWriter) {
         writer.string(1, uid)
         writer.string(2, name)
         writer.string(3, namespace)

@@ -17,6 +17,15 @@ public struct StockGauge: Hashable, Sendable {
     /// A stock that is empty yet.
     public init() {}
 
+    /// A stock that another keeper filled. The sizes of its packets are taken to be those of its target; where they
+    /// are not, the count is right again when those packets have been taken.
+    public init(target: Int, packetsLeft: Int) {
+        self.target = max(Self.least, min(Self.most, target))
+        let size = min(StockMessage.maximumSockets, self.target / 4)
+        packets = Array(repeating: size, count: max(0, min(Self.most, packetsLeft)))
+        sockets = size * packets.count
+    }
+
     /// What to send next; `nil` when there is enough. Several packets to a stock, so that one worker of ztunnel does
     /// not take it all, and larger ones when demand is high.
     public var nextPacket: Int? {

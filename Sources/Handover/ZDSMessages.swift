@@ -61,6 +61,10 @@ public struct HandoverDescriptor: RawRepresentable, Hashable, Sendable {
     public static let namespace = HandoverDescriptor(rawValue: 7)
     /// As ``stock``, but of UDP sockets, for questions to name servers.
     public static let stockDatagram = HandoverDescriptor(rawValue: 8)
+    /// The keeper's own end of ``stock``; goes to the next keeper alone.
+    public static let stockSource = HandoverDescriptor(rawValue: 9)
+    /// The keeper's own end of ``stockDatagram``, likewise.
+    public static let stockDatagramSource = HandoverDescriptor(rawValue: 10)
 }
 
 /// `istio.workload.zds.WorkloadInfo`.

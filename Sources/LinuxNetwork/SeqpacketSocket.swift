@@ -46,6 +46,12 @@ public struct SeqpacketSocket: ~Copyable, Sendable {
         public let first: SeqpacketSocket
         public let second: SeqpacketSocket
 
+        /// Ends that were received from elsewhere.
+        public init(first: consuming SeqpacketSocket, second: consuming SeqpacketSocket) {
+            self.first = first
+            self.second = second
+        }
+
         public init() throws(SystemError) {
             var ends: [CInt] = [-1, -1]
             try check("socketpair") { Glibc.socketpair(AF_UNIX, SeqpacketSocket.kind, 0, &ends) }
@@ -106,6 +112,12 @@ public struct SeqpacketSocket: ~Copyable, Sendable {
         try check("chmod \(path)") { chmod(path, mode) }
         try check("listen at \(path)") { Glibc.listen(raw, backlog) }
         return SeqpacketSocket(owning: socket)
+    }
+
+    /// Listens anew on a listener that another process made: who connects from now on sees this process as its peer.
+    public borrowing func listenAgain(backlog: CInt = 64) throws(SystemError) {
+        let raw = raw
+        try check("listen") { Glibc.listen(raw, backlog) }
     }
 
     /// `nil` when nobody is waiting.

@@ -70,6 +70,9 @@ public enum Sockets {
         }
     }
 
+    /// Ends both directions, for everybody who has a copy of the descriptor; a listener takes no more.
+    public static func shutDown(_ fd: CInt) { _ = Glibc.shutdown(fd, CInt(SHUT_RDWR)) }
+
     public static func shutdownWrite(_ fd: CInt) { _ = Glibc.shutdown(fd, CInt(SHUT_WR)) }
 
     /// Makes close() send RST: the peer learns that the connection failed instead of that it ended.

@@ -167,7 +167,7 @@ final class CNIConnection: EventHandler, TimerHandler {
         registration = nil
         if let timer { loop.cancel(timer) }
         timer = nil
-        _ = shutdown(socket.raw, CInt(SHUT_RDWR))
+        Sockets.shutDown(socket.raw)
         ended(self)
     }
 }

@@ -14,16 +14,19 @@ public struct ChildProgram: Hashable, Sendable {
     public var environment: [String: String]
     /// Takes standard output and standard error, appended. `nil`: they go where the agent's go.
     public var logFile: String?
+    /// A second one takes over from the first: that is how a running one is replaced when its file is another.
+    public var takesOver: Bool
 
     public init(
         name: String, executable: String, arguments: [String] = [], environment: [String: String] = [:],
-        logFile: String? = nil
+        logFile: String? = nil, takesOver: Bool = false
     ) {
         self.name = name
         self.executable = executable
         self.arguments = arguments
         self.environment = environment
         self.logFile = logFile
+        self.takesOver = takesOver
     }
 }
 
@@ -83,6 +86,14 @@ final class RunningProcess: Sendable {
         guard ProcessIdentity(running: identity.pid) == identity else { return nil }
         self.identity = identity
         self.descriptor = descriptor
+    }
+
+    /// Whether it runs another file than the one at `path` now.
+    func runsOther(than path: String) -> Bool {
+        var (own, installed) = (stat(), stat())
+        // Followed by the kernel to the file itself, which may have been replaced or removed since.
+        guard stat("/proc/\(identity.pid)/exe", &own) == 0, stat(path, &installed) == 0 else { return false }
+        return own.st_dev != installed.st_dev || own.st_ino != installed.st_ino
     }
 
     func signal(_ number: CInt) { _ = apus_pidfd_send_signal(descriptor.raw, number) }

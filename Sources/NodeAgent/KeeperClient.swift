@@ -86,6 +86,19 @@ public final class KeeperClient: PodKeeper {
         _ command: KeeperRequest.Command, _ namespace: SharedNamespace? = nil,
         timeout: Duration = KeeperClient.requestTimeout
     ) async throws(AgentError) -> [KeeperPodStatus] {
+        do {
+            return try await askOnce(command, namespace, timeout)
+        } catch {
+            // Another keeper has taken over in the middle. Every request may be made twice.
+            guard error.message == KeeperLink.broke else { throw error }
+            await waitForKeeper()
+            return try await askOnce(command, namespace, timeout)
+        }
+    }
+
+    private func askOnce(
+        _ command: KeeperRequest.Command, _ namespace: SharedNamespace?, _ timeout: Duration
+    ) async throws(AgentError) -> [KeeperPodStatus] {
         let result = await withCheckedContinuation { continuation in
             let accepted = thread.submit { link in
                 link.ask(command, namespace, timeout) { continuation.resume(returning: $0) }

@@ -16,6 +16,8 @@ final class KeeperLink: EventHandler, TimerHandler {
     private static let reconnectTag = -1
     private static let helloTag = 0
     static let mostQuestions = 1024
+    /// The message of the error for what was asked and not answered when the connection ended.
+    static let broke = "the connection to the keeper broke"
     /// Milliseconds.
     private static let shortestPause = 4
     private static let longestPause = 5_000
@@ -127,7 +129,7 @@ final class KeeperLink: EventHandler, TimerHandler {
         questions = [:]
         for question in open.values {
             loop.cancel(question.timer)
-            question.answer(.failure(AgentError(.tryAgain, "the connection to the keeper broke", cause: reason)))
+            question.answer(.failure(AgentError(.tryAgain, Self.broke, cause: reason)))
         }
         guard !ended else { return }
         // Said once, not at every attempt.
@@ -173,6 +175,7 @@ final class KeeperLink: EventHandler, TimerHandler {
         switch message.content {
         case .podStatus(let status):
             if greeted { tell(.podStatus(status)) }
+        case .handed, .handedAll: lost("the keeper hands over to us, who are no keeper")
         case .reply(let reply) where reply.id == Self.helloID && !greeted:
             if let error = reply.error { return lost("the keeper refuses us: \(error)") }
             if let helloTimer { loop.cancel(helloTimer) }

@@ -40,8 +40,9 @@ public struct NodePrograms: Hashable, Sendable {
     public var keeper: ChildProgram {
         ChildProgram(
             name: Self.keeperName, executable: keeperExecutable,
-            arguments: ["--run-dir", runDirectory, "--ztunnel-uid", String(ztunnelUID)],
-            environment: environment, logFile: "\(logDirectory)/\(Self.keeperName).log")
+            // One that runs and that no pid file tells of is taken over from, too.
+            arguments: ["--run-dir", runDirectory, "--ztunnel-uid", String(ztunnelUID), "--takeover"],
+            environment: environment, logFile: "\(logDirectory)/\(Self.keeperName).log", takesOver: true)
     }
 
     public var ztunnel: ChildProgram {

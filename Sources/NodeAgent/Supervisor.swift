@@ -9,6 +9,9 @@ public final class Supervisor: Sendable {
     /// A program that ran this long before it ended is started again at once.
     private static let goodRun = Duration.seconds(30)
 
+    /// How long a new version may take to take over, in nanoseconds.
+    private static let takeoverTime: UInt64 = 30_000_000_000
+
     private let folder: String
     private let log: Logger
 
@@ -26,7 +29,10 @@ public final class Supervisor: Sendable {
         while !Task.isCancelled {
             let begun = ContinuousClock.now
             do {
-                let process = try adopt(program) ?? start(program)
+                var process = try adopt(program) ?? start(program)
+                if program.takesOver, process.runsOther(than: program.executable) {
+                    process = try await replace(process, with: program, on: thread)
+                }
                 await Self.end(of: process, on: thread)
                 if Task.isCancelled { break }
                 log.warning(
@@ -79,6 +85,45 @@ public final class Supervisor: Sendable {
         log.info(
             "a program runs already", metadata: ["name": "\(program.name)", "pid": "\(process.identity.pid)"])
         return process
+    }
+
+    /// Starts the program that takes over from the running one.
+    /// - Returns: The new process, or the old one when it goes on.
+    private func replace(
+        _ old: RunningProcess, with program: ChildProgram, on thread: EventLoopThread<Void>
+    ) async throws -> RunningProcess {
+        let new: RunningProcess
+        do {
+            new = try start(program)
+        } catch {
+            return try keep(old, of: program, because: "\(AgentError(error))")
+        }
+        let succeeded = await thread.perform { _ in
+            let deadline = MonotonicClock.now + Self.takeoverTime
+            while MonotonicClock.now < deadline, !new.waitForEnd(milliseconds: 0) {
+                if old.waitForEnd(milliseconds: 50) { return true }
+            }
+            return false
+        }
+        guard succeeded == true else {
+            new.signal(SIGKILL)
+            return try keep(old, of: program, because: "see its log")
+        }
+        log.info(
+            "a program has been replaced by its new version",
+            metadata: [
+                "name": "\(program.name)", "old": "\(old.identity.pid)", "new": "\(new.identity.pid)",
+            ])
+        return new
+    }
+
+    private func keep(_ old: RunningProcess, of program: ChildProgram, because reason: String) throws -> RunningProcess
+    {
+        try AtomicFile.write(Array(old.identity.text.utf8), to: path(program.name), mode: 0o644)
+        log.error(
+            "the new version of a program did not take over; the old one goes on",
+            metadata: ["name": "\(program.name)", "pid": "\(old.identity.pid)", "reason": "\(reason)"])
+        return old
     }
 
     private func start(_ program: ChildProgram) throws -> RunningProcess {

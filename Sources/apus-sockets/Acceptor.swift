@@ -11,6 +11,8 @@ final class Acceptor: EventHandler, TimerHandler {
     private let allowedUID: UInt32
     private let serve: (consuming SeqpacketSocket, PeerCredentials) throws -> Void
     private var registration: EventLoop.Registration?
+    /// While a successor takes over: who comes waits in the queue.
+    private var isHeld = false
     /// Held back so that, with no descriptor left, one more peer gets in: the agent may be about to free some.
     private var spare: CInt = -1
     private var refused = 0
@@ -32,6 +34,20 @@ final class Acceptor: EventHandler, TimerHandler {
     }
 
     deinit { if spare >= 0 { _ = close(spare) } }
+
+    /// The listener, for a successor to go on with.
+    var descriptor: CInt { socket.raw }
+
+    func hold() {
+        isHeld = true
+        if let registration { loop.deregister(registration) }
+        registration = nil
+    }
+
+    func goOn() {
+        isHeld = false
+        if registration == nil { timerFired(tag: 0) }
+    }
 
     func ready(_ events: ReadyEvents) {
         // A bound: the other handlers want their turn, and a level-triggered listener calls again.
@@ -79,6 +95,7 @@ final class Acceptor: EventHandler, TimerHandler {
     }
 
     func timerFired(tag: Int) {
+        guard !isHeld, registration == nil else { return }
         do {
             registration = try loop.register(socket.raw, .read, self)
         } catch {

@@ -2,9 +2,11 @@ import Glibc
 import Handover
 import LinuxNetwork
 
-/// The agent at keeper.sock: requests in, replies out, and the pods' states as they change.
+/// The agent at keeper.sock: requests in, replies out, and the pods' states as they change. Or a keeper that takes over.
 final class AgentConnection: Connection {
-    private static let helloTag = 0
+    private enum Tag { static let hello = 0, takeover = 1 }
+    /// How long a successor may look at what it was handed.
+    private static let answerTimeout = Duration.seconds(5)
     /// With so many replies unsent no further request is read.
     private static let mostReplies = 64
 
@@ -14,13 +16,14 @@ final class AgentConnection: Connection {
     /// Pods whose state has changed, in order, each once: a slow agent gets the last state, not all of them.
     private var changed: [String] = []
     private var waitsToWrite = false
+    private var takeover: Takeover?
 
     override var packetLimit: (bytes: Int, descriptors: Int) { (KeeperRequest.maximumLength, 8) }
 
     init(_ keeper: Keeper, _ socket: consuming SeqpacketSocket, _ peer: PeerCredentials) throws {
         self.keeper = keeper
         try super.init(keeper.loop, keeper.log, socket, peer)
-        setTimer(Self.helloTag, after: .seconds(5))
+        setTimer(Tag.hello, after: .seconds(5))
     }
 
     override func received(_ packet: consuming Packet) throws {
@@ -30,13 +33,21 @@ final class AgentConnection: Connection {
                 return reply(request.id, error: "this keeper speaks version \(KeeperRequest.version), not \(version)")
             }
             greeted = true
-            cancelTimer(Self.helloTag)
+            cancelTimer(Tag.hello)
             keeper.agentSaidHello(self)
             return reply(request.id)
+        }
+        if case .takeover(let version) = request.command, !greeted, takeover == nil {
+            return try beginTakeover(request.id, version)
+        }
+        if case .taken(let error) = request.command, let takeover {
+            cancelTimer(Tag.takeover)
+            return try takeover.answered(error)
         }
         guard greeted else { throw Refusal("the agent did not begin with hello") }
         switch request.command {
         case .hello: break
+        case .takeover, .taken: throw Refusal("the agent is no keeper")
         case .addPod(let pod):
             do {
                 guard packet.descriptors.count == 1, let descriptor = packet.takeDescriptor() else {
@@ -57,6 +68,27 @@ final class AgentConnection: Connection {
                 reply(request.id, pods: Array(page), more: !pods.isEmpty)
             } while !pods.isEmpty
         }
+    }
+
+    private func beginTakeover(_ id: UInt64, _ version: UInt32) throws {
+        cancelTimer(Tag.hello)
+        guard version == KeeperRequest.takeoverVersion else {
+            return reply(
+                id, error: "this keeper hands over in version \(KeeperRequest.takeoverVersion), not \(version)")
+        }
+        do {
+            takeover = try keeper.handOver(to: self)
+        } catch {
+            return reply(id, error: "\(error)")
+        }
+        reply(id)
+        try takeover?.next()
+    }
+
+    /// To a successor, which answers each before it gets the next.
+    func hand(_ content: KeeperMessage.Content, _ descriptors: [CInt]) throws {
+        try send(KeeperMessage(content).encoded(), descriptors: descriptors)
+        setTimer(Tag.takeover, after: Self.answerTimeout)
     }
 
     func reply(_ id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false) {
@@ -90,6 +122,13 @@ final class AgentConnection: Connection {
         }
     }
 
-    override func expired(tag: Int) { close(because: Refusal("no hello from the agent for 5 s")) }
-    override func ended() { keeper.ended(self) }
+    override func expired(tag: Int) {
+        close(because: Refusal(tag == Tag.hello ? "no hello from the agent for 5 s" : "no answer from the successor"))
+    }
+
+    override func ended() {
+        takeover?.ended()
+        takeover = nil
+        keeper.ended(self)
+    }
 }

@@ -8,8 +8,11 @@ class Connection: EventHandler, TimerHandler {
     let peer: PeerCredentials
     private let socket: SeqpacketSocket
     private var registration: EventLoop.Registration?
+    private var interest = Interest.read
     private var timers: [Int: TimerID] = [:]
     private(set) var isOpen = true
+    /// While a successor takes over nothing is heard or expected: what arrives waits in the socket.
+    private(set) var isHeld = false
 
     /// The longest packet in bytes, and the most descriptors, the peer may send at a time.
     var packetLimit: (bytes: Int, descriptors: Int) { (1024, 0) }
@@ -52,10 +55,27 @@ class Connection: EventHandler, TimerHandler {
 
     /// Which way to wait: not reading is how a peer that does not take its answers is held up.
     func wait(reading: Bool, writing: Bool) {
+        interest = reading ? .read : []
+        if writing { interest.formUnion(.write) }
         guard let registration else { return }
         do {
-            let interest: Interest = reading ? .read : []
-            try loop.modify(registration, writing ? interest.union(.write) : interest)
+            try loop.modify(registration, interest)
+        } catch {
+            close(because: error)
+        }
+    }
+
+    func hold() {
+        isHeld = true
+        if let registration { loop.deregister(registration) }
+        registration = nil
+    }
+
+    func goOn() {
+        isHeld = false
+        guard isOpen else { return }
+        do {
+            registration = try loop.register(socket.raw, interest, self)
         } catch {
             close(because: error)
         }
@@ -88,6 +108,7 @@ class Connection: EventHandler, TimerHandler {
 
     func timerFired(tag: Int) {
         timers[tag] = nil
+        if isHeld { return setTimer(tag, after: .seconds(1)) }
         expired(tag: tag)
     }
 
@@ -100,7 +121,13 @@ class Connection: EventHandler, TimerHandler {
         timers = [:]
         if let registration { loop.deregister(registration) }
         registration = nil
-        _ = shutdown(socket.raw, CInt(SHUT_RDWR))
+        Sockets.shutDown(socket.raw)
         ended()
+    }
+
+    /// What had arrived before the end, which nothing can follow; `nil` when there was nothing.
+    func receiveLast() -> Packet? {
+        // A socket that cannot be read has nothing for us.
+        try? socket.receive(limit: packetLimit.bytes, descriptorLimit: packetLimit.descriptors)
     }
 }

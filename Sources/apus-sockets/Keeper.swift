@@ -16,18 +16,21 @@ final class Keeper: TimerHandler {
 
     let loop: EventLoop
     let log: Log
-    private let home: NamespaceID
-    private(set) var pods: [String: Pod] = [:]
-    private var removals: [String: Removal] = [:]
-    private var agent: AgentConnection?
-    private var active: ZtunnelConnection?
-    private var successor: ZtunnelConnection?
-    private var retired: ZtunnelConnection?
+    let home: NamespaceID
+    var pods: [String: Pod] = [:]
+    private(set) var removals: [String: Removal] = [:]
+    var agent: AgentConnection?
+    var active: ZtunnelConnection?
+    var successor: ZtunnelConnection?
+    var retired: ZtunnelConnection?
     /// Connections that have not said hello.
-    private var unknown: [Connection] = []
-    private var agents: Acceptor?
-    private var ztunnels: Acceptor?
+    var unknown: [Connection] = []
+    var agents: Acceptor?
+    var ztunnels: Acceptor?
     private var listenRetry: TimerID?
+    var takeover: Takeover?
+    /// Another keeper has the pods now, and this one is to end without touching their sockets.
+    var isSucceeded = false
 
     init(_ loop: EventLoop, _ log: Log, home: NamespaceID) {
         self.loop = loop
@@ -261,7 +264,7 @@ final class Keeper: TimerHandler {
 
     /// Makes the listeners again that a ztunnel of Istio's had in its own hands, so that connections wait for the next
     /// one; the dying one may hold the ports for a moment.
-    private func listenAgain() {
+    func listenAgain() {
         if let listenRetry { loop.cancel(listenRetry) }
         listenRetry = nil
         guard active?.isPlain != true else { return }
@@ -274,7 +277,9 @@ final class Keeper: TimerHandler {
         listenRetry = loop.schedule(after: .milliseconds(Int.random(in: 200...400)), self)
     }
 
-    func timerFired(tag: Int) { listenAgain() }
+    func timerFired(tag: Int) {
+        if takeover == nil { listenAgain() }
+    }
 
     // MARK: States
 
@@ -309,8 +314,6 @@ final class Keeper: TimerHandler {
         for removal in removals.values { removal.finish(because: "the keeper ends") }
         for pod in pods.values { pod.end() }
         pods = [:]
-        for connection in unknown + [agent, active, successor, retired].compactMap({ $0 as Connection? }) {
-            connection.close(because: nil)
-        }
+        for connection in connections { connection.close(because: nil) }
     }
 }

@@ -20,7 +20,7 @@ final class Listener {
         return poll(&entry, 1, 0) >= 0 && entry.revents & Int16(POLLHUP) == 0
     }
 
-    func shutDown() { _ = shutdown(socket.raw, CInt(SHUT_RDWR)) }
+    func shutDown() { Sockets.shutDown(socket.raw) }
 }
 
 /// The sockets on 15053. On the loopback addresses alone: redirection leads there, and nobody outside of the pod can ask.

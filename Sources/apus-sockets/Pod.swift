@@ -20,7 +20,7 @@ final class Pod {
         .listenerDNSUDP, .listenerDNSTCP, .stock, .stockDatagram,
     ]
 
-    private static let ports: [(HandoverDescriptor, UInt16)] = [
+    static let ports: [(HandoverDescriptor, UInt16)] = [
         (.listenerOutbound, ZtunnelPort.outbound), (.listenerInboundPlaintext, ZtunnelPort.inboundPlaintext),
         (.listenerHBONE, ZtunnelPort.hbone),
     ]
@@ -30,7 +30,7 @@ final class Pod {
     private var stock: Stock
     /// Only where DNS is captured.
     private var datagramStock: Stock?
-    private let makeStock: (Stock.Kind) throws -> Stock
+    private let makeStock: (Stock.Kind, StockPair?) throws -> Stock
     private let dualStack: Bool
     private var listeners: [Listener] = []
     private var dnsListeners: [Listener] = []
@@ -46,15 +46,31 @@ final class Pod {
         self.namespace = namespace
         dualStack = try namespace.run { pod.dualStack && Sockets.kernelHasIPv6 }
         let dualStack = dualStack
-        makeStock = { try Stock(loop, log, uid: pod.uid, kind: $0, namespace: namespace, dualStack: dualStack) }
-        stock = try makeStock(.stream)
+        makeStock = {
+            try Stock(
+                loop, log, uid: pod.uid, kind: $0, namespace: namespace, dualStack: dualStack, inherited: $1)
+        }
+        stock = try makeStock(.stream, nil)
         do {
-            if pod.dns { datagramStock = try makeStock(.datagram) }
+            if pod.dns { datagramStock = try makeStock(.datagram, nil) }
             if listening { try listen() }
         } catch {
             end()
             throw error
         }
+    }
+
+    /// Goes on with the sockets of the keeper before. A failure leaves them as they are, in ztunnel's hands.
+    init(_ loop: EventLoop, _ log: Log, adopting pod: InheritedPod) throws {
+        (description, namespace, dualStack) = (pod.description, pod.namespace, pod.dualStack)
+        let (uid, namespace, dualStack) = (pod.description.uid, pod.namespace, pod.dualStack)
+        makeStock = {
+            try Stock(loop, log, uid: uid, kind: $0, namespace: namespace, dualStack: dualStack, inherited: $1)
+        }
+        stock = try makeStock(.stream, pod.stock)
+        datagramStock = try pod.datagramStock.map { try makeStock(.datagram, $0) }
+        listeners = pod.listeners
+        dnsListeners = pod.dnsListeners
     }
 
     /// What goes with AddWorkload when sockets are handed over, in this order.
@@ -63,6 +79,18 @@ final class Pod {
         all.append((kind: .stock, descriptor: stock.descriptor))
         if let datagramStock { all.append((kind: .stockDatagram, descriptor: datagramStock.descriptor)) }
         return all
+    }
+
+    /// What the next keeper gets, in this order.
+    var kept: (pod: KeptPod, descriptors: [CInt]) {
+        var all: [(kind: HandoverDescriptor, descriptor: CInt)] = [(.namespace, namespace.value.raw)]
+        all += handedOver
+        all.append((.stockSource, stock.source))
+        if let datagramStock { all.append((.stockDatagramSource, datagramStock.source)) }
+        let pod = KeptPod(
+            pod: description, descriptors: all.map(\.kind), stockTarget: UInt32(stock.target),
+            datagramTarget: UInt32(datagramStock?.target ?? 0))
+        return (pod, all.map(\.descriptor))
     }
 
     func listen() throws {
@@ -84,7 +112,7 @@ final class Pod {
             datagramStock = nil
             return
         }
-        if datagramStock == nil { datagramStock = try makeStock(.datagram) }
+        if datagramStock == nil { datagramStock = try makeStock(.datagram, nil) }
         if isListening { try listen() }
     }
 
@@ -95,11 +123,11 @@ final class Pod {
         try listen()
         if stock.isBroken {
             stock.end()
-            stock = try makeStock(.stream)
+            stock = try makeStock(.stream, nil)
         }
         if let broken = datagramStock, broken.isBroken {
             broken.end()
-            datagramStock = try makeStock(.datagram)
+            datagramStock = try makeStock(.datagram, nil)
         }
     }
 

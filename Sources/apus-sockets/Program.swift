@@ -29,15 +29,24 @@ enum Program {
             let keeper = Keeper(loop, log, home: try NetworkNamespace.current().id)
             let directory = RunDirectory(path: arguments.runDirectory, ztunnelUID: arguments.ztunnelUID)
             try directory.prepare(log)
-            try keeper.serve(
-                agents: directory.listenForAgent(), ztunnels: directory.listenForZtunnel(),
-                ztunnelUID: arguments.ztunnelUID)
+            var serves = false
+            if arguments.takesOver { serves = try Succession(directory, log, home: keeper.home).run(keeper) }
+            if !serves {
+                try directory.refuseLiveKeepers()
+                try keeper.serve(
+                    agents: directory.listenForAgent(), ztunnels: directory.listenForZtunnel(),
+                    ztunnelUID: arguments.ztunnelUID)
+            }
             let stop = Stop(loop)
             _ = try loop.register(signals.descriptor.raw, .read, stop)
             log.info(
                 "ready",
                 ["runDirectory": arguments.runDirectory, "ztunnelUID": arguments.ztunnelUID, "descriptorLimit": limit])
             try loop.run()
+            if keeper.isSucceeded {
+                log.info("ending; another keeper has taken over", ["pods": keeper.pods.count])
+                return 0
+            }
             log.info("ending; the pods' sockets go with the keeper", ["pods": keeper.pods.count])
             keeper.end()
             directory.removeSockets()

@@ -14,6 +14,16 @@ struct RunDirectory {
     var ztunnelDirectory: String { path + "/ztunnel" }
     var ztunnelSocket: String { ztunnelDirectory + "/ztunnel.sock" }
 
+    /// The way to the keeper that serves here; `nil` when there is none.
+    func connectToLiveKeeper() throws(SystemError) -> SeqpacketSocket? {
+        do {
+            return try SeqpacketSocket.connect(path: keeperSocket)
+        } catch {
+            guard error.code == ENOENT || error.code == ECONNREFUSED else { throw error }
+            return nil
+        }
+    }
+
     /// Makes the directory (0711: ztunnel's user passes through, and sees nothing) or looks whether it is fit.
     func prepare(_ log: Log) throws {
         if mkdir(path, 0o711) != 0, errno != EEXIST { throw SystemError("make \(path)") }
@@ -24,6 +34,10 @@ struct RunDirectory {
         if ztunnelUID != 0, info.st_mode & 0o001 == 0 {
             log.warn("users other than root cannot pass through the run directory", ["path": path])
         }
+    }
+
+    /// - Throws: When another keeper serves here.
+    func refuseLiveKeepers() throws {
         for socket in [keeperSocket, ztunnelSocket] { try Self.refuseLiveKeeper(at: socket) }
     }
 

@@ -15,20 +15,25 @@ final class Stock: EventHandler, TimerHandler {
     private let kind: Kind
     private let namespace: SharedNamespace
     private let dualStack: Bool
-    /// The keeper writes to the first end; ztunnel has copies of the second.
-    private let pair: SeqpacketSocket.Pair
+    private let pair: StockPair
     private let packetCost: CInt
     private var registration: EventLoop.Registration?
     private var timers: [Int: TimerID] = [:]
-    private var gauge = StockGauge()
+    private var gauge: StockGauge
     /// A ztunnel has shut the pair down: no socket gets through any more.
     private(set) var isBroken = false
 
     /// The end that ztunnel gets a copy of.
-    var descriptor: CInt { pair.second.raw }
+    var descriptor: CInt { pair.ends.second.raw }
+    /// The end that stays the keeper's.
+    var source: CInt { pair.ends.first.raw }
+    /// How many sockets there should be at present.
+    var target: Int { gauge.target }
 
+    /// - Parameter inherited: The pair of the keeper before, with what is in it.
     init(
-        _ loop: EventLoop, _ log: Log, uid: String, kind: Kind, namespace: SharedNamespace, dualStack: Bool
+        _ loop: EventLoop, _ log: Log, uid: String, kind: Kind, namespace: SharedNamespace, dualStack: Bool,
+        inherited: StockPair? = nil
     ) throws {
         self.loop = loop
         self.log = log
@@ -36,13 +41,27 @@ final class Stock: EventHandler, TimerHandler {
         self.kind = kind
         self.namespace = namespace
         self.dualStack = dualStack
-        pair = try SeqpacketSocket.Pair()
-        // What one unread packet counts in SIOCOUTQ; all of ours, of 1 to 32 bytes, count the same.
+        packetCost = try Self.costOfPacket()
+        if let inherited {
+            pair = inherited
+            gauge = StockGauge(
+                target: inherited.target, packetsLeft: Int(try Self.unread(inherited.ends.first) / packetCost))
+            if gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
+            // What goes wrong from here on is tried again: a pod is not lost for it.
+            topUp()
+        } else {
+            pair = StockPair(try SeqpacketSocket.Pair())
+            gauge = StockGauge()
+            try fill()
+        }
+        registration = try loop.register(source, [.write, .edge], self)
+    }
+
+    /// What one unread packet counts in SIOCOUTQ; all of ours, of 1 to 32 bytes, count the same.
+    private static func costOfPacket() throws(SystemError) -> CInt {
+        let pair = try SeqpacketSocket.Pair()
         try pair.first.send([UInt8](repeating: 0, count: StockMessage.maximumSockets))
-        packetCost = max(1, try Self.unread(pair.first))
-        _ = try pair.second.receive(limit: StockMessage.maximumSockets, descriptorLimit: 0)
-        try fill()
-        registration = try loop.register(pair.first.raw, [.write, .edge], self)
+        return max(1, try unread(pair.first))
     }
 
     private static func unread(_ socket: borrowing SeqpacketSocket) throws(SystemError) -> CInt {
@@ -63,7 +82,7 @@ final class Stock: EventHandler, TimerHandler {
     private func topUp() {
         guard !isBroken else { return }
         do {
-            let left = try Self.unread(pair.first) / packetCost
+            let left = try Self.unread(pair.ends.first) / packetCost
             let taken = gauge.observe(packetsLeft: Int(left))
             if taken, gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
             try fill()
@@ -89,7 +108,7 @@ final class Stock: EventHandler, TimerHandler {
 
     private func offer(_ bytes: [UInt8], _ descriptors: [CInt]) throws(SystemError) -> Bool {
         do {
-            try pair.first.send(bytes, descriptors: descriptors)
+            try pair.ends.first.send(bytes, descriptors: descriptors)
             return true
         } catch {
             guard error.code == EAGAIN else { throw error }
@@ -119,7 +138,7 @@ final class Stock: EventHandler, TimerHandler {
     /// Receives a packet from the far end, which closes the sockets in it.
     private func takeBack() -> Bool {
         do {
-            guard let packet = try pair.second.receive(limit: StockMessage.maximumSockets) else { return false }
+            guard let packet = try pair.ends.second.receive(limit: StockMessage.maximumSockets) else { return false }
             // An empty packet is the end of a pair that was shut down, and would come for ever.
             return !packet.bytes.isEmpty
         } catch {
@@ -135,7 +154,19 @@ final class Stock: EventHandler, TimerHandler {
         if let registration { loop.deregister(registration) }
         registration = nil
         while takeBack() {}
-        _ = shutdown(pair.first.raw, CInt(SHUT_RDWR))
+        Sockets.shutDown(source)
+    }
+}
+
+/// A stock's pair: the keeper writes to the first end; ztunnel has copies of the second.
+final class StockPair {
+    let ends: SeqpacketSocket.Pair
+    /// How many sockets there should be in it, where another keeper filled it.
+    let target: Int
+
+    init(_ ends: consuming SeqpacketSocket.Pair, target: Int = StockGauge.least) {
+        self.ends = ends
+        self.target = target
     }
 }
 

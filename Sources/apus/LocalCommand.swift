@@ -7,7 +7,10 @@ import LocalCluster
 struct LocalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "local", abstract: "Nodes and pods from this machine's network namespaces.",
-        subcommands: [Attach.self, Exec.self, Label.self, List.self, PodServerCommand.self, PodClientCommand.self])
+        subcommands: [
+            Attach.self, Exec.self, Label.self, List.self, SoakCommand.self, PodServerCommand.self,
+            PodClientCommand.self,
+        ])
 
     struct Attach: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -67,10 +67,32 @@ extension EndToEnd {
         @Test func aKeeperThatDiesComesBackAndServesOldAndNewPods() throws {
             try TestMesh.run { stage in
                 let node = stage.client.node
+                try stage.driver.open("old", to: stage.echo())
                 let killed = try stage.kill(.sockets, on: node)
                 try stage.waitReplaced(killed.process, .sockets, on: node)
                 try stage.waitOnWire(tunnelled: true)
+                // What is open goes on through the sockets that ztunnel has.
+                #expect(try stage.driver.exchange("old", "still-here") == "still-here")
                 let late = try stage.startGuest("late", on: node)
+                #expect(try late.client().get(stage.http(), path: "/late", within: .seconds(10)).status == 200)
+            }
+        }
+
+        @Test func aKeeperThatIsTakenOverFromIsNotMissed() throws {
+            try TestMesh.run { stage in
+                let node = stage.client.node
+                try stage.driver.open("old", to: stage.echo())
+                try stage.driver.startLoad(stage.echo(), perSecond: Self.rate, for: .seconds(4))
+                Waiting.pause(.seconds(1))
+                let old = try #require(node.processes(.sockets).last)
+                try stage.takeOver(on: node)
+                try stage.waitReplaced(old, .sockets, on: node)
+                try Waiting.untilTrue("the old keeper to end", within: .seconds(10)) { !old.isAlive }
+                let report = try stage.driver.awaitLoad(within: .seconds(40))
+                #expect(report.count(.served) == report.samples.count)
+                #expect(report.samples.count >= Self.rate * 4)
+                #expect(try stage.driver.exchange("old", "still-here") == "still-here")
+                let late = try stage.startGuest("later", on: node)
                 #expect(try late.client().get(stage.http(), path: "/late", within: .seconds(10)).status == 200)
             }
         }

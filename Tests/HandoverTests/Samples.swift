@@ -30,11 +30,20 @@ enum Samples {
         KeeperRequest(id: 2, command: .addPod(pod)),
         KeeperRequest(id: 3, command: .removePod(uid: "pod-1", drain: true)),
         KeeperRequest(id: .max, command: .list),
+        KeeperRequest(id: 4, command: .takeover(version: KeeperRequest.takeoverVersion)),
+        KeeperRequest(id: 5, command: .taken(error: "")),
+        KeeperRequest(id: 6, command: .taken(error: "not one of ours")),
     ]
     static let keeperMessages = [
         KeeperMessage(.reply(KeeperReply(id: 7))),
         KeeperMessage(.reply(KeeperReply(id: 8, error: "", pods: [status, status], more: true))),
         KeeperMessage(.podStatus(status)),
+        KeeperMessage(
+            .handed(
+                KeptPod(
+                    pod: pod, descriptors: [.namespace, .listenerHBONE, .stock, .stockSource], stockTarget: 512,
+                    datagramTarget: 16))),
+        KeeperMessage(.handedAll(pods: 4096)),
     ]
     static let hellos = [ZDSHello(), ZDSHello(handover: 1, successor: true)]
     static let info = ZDSWorkloadInfo(name: "client", namespace: "shop", serviceAccount: "buyer")

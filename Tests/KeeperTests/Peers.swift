@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Handover
 import LinuxNetwork
@@ -29,6 +30,16 @@ final class KeeperProcess {
         try waitUntilReady()
     }
 
+    /// A second one that takes over; `directory` is where it looks for the first.
+    func successor(in directory: String? = nil) throws -> Child {
+        var words = words + ["--takeover"]
+        if let directory { words[2] = directory }
+        return try Child(words, output: self.directory + "/log2")
+    }
+
+    /// From here on the successor is the keeper that this stands for.
+    func continues(as successor: Child) { child = successor }
+
     private func waitUntilReady() throws {
         try eventually("the keeper is ready") { try log.contains("ready") || child.hasEnded() }
         if child.hasEnded() { throw Complaint("the keeper ended: \(try log)") }
@@ -50,8 +61,10 @@ final class KeeperProcess {
     func openDescriptors() throws -> Int { try descriptors().count }
 
     /// What each open descriptor of the keeper is.
-    func descriptors() throws -> [Int: String] {
-        let folder = "/proc/\(child.pid)/fd"
+    func descriptors() throws -> [Int: String] { try Self.descriptors(of: child.pid) }
+
+    static func descriptors(of pid: pid_t) throws -> [Int: String] {
+        let folder = "/proc/\(pid)/fd"
         guard let listing = opendir(folder) else { throw SystemError("opendir") }
         defer { closedir(listing) }
         var targets: [Int: String] = [:]
@@ -87,6 +100,8 @@ final class TestAgent {
     private(set) var events: [PodStatus] = []
 
     init(_ path: String) throws { socket = try SeqpacketSocket.connect(path: path) }
+
+    func hangUp() { shutdown(socket.raw, CInt(SHUT_RDWR)) }
 
     /// Whether the keeper has closed, or does so.
     func isClosed() throws -> Bool { try ends(socket) }

@@ -99,7 +99,7 @@ struct SupervisorTests {
             nodeName: "n1", runDirectory: "/run/apus/r/n1", logDirectory: "/var/log/n1",
             keeperExecutable: "/opt/apus-sockets", apusExecutable: "/opt/apus", controller: "https://10.0.0.1:15012",
             ztunnelUID: 15_000, workers: 2, environment: ["PATH": "/bin"])
-        #expect(programs.keeper.arguments == ["--run-dir", "/run/apus/r/n1", "--ztunnel-uid", "15000"])
+        #expect(programs.keeper.arguments == ["--run-dir", "/run/apus/r/n1", "--ztunnel-uid", "15000", "--takeover"])
         let ztunnel = programs.ztunnel
         #expect(ztunnel.arguments == ["ztunnel", "--access-log", "/var/log/n1/access.log", "--uid", "15000"])
         #expect(ztunnel.environment["INPOD_UDS"] == "/run/apus/r/n1/ztunnel/ztunnel.sock")

@@ -256,6 +256,7 @@ final class TestNode {
             case .reply(let reply):
                 if let error = reply.error { throw Unmet(error) }
                 return false
+            case .handed, .handedAll: throw Unmet("the keeper hands over to a test")
             case .podStatus(let status): return status.uid == pod.uid && status.state == .served
             }
         }

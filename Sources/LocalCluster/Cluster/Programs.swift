@@ -6,6 +6,8 @@ public struct Programs: Sendable {
     public var apus: String
     /// The CNI plugin; its folder is searched for plugins first.
     public var plugin: String
+    /// The keeper.
+    public var sockets: String
     /// Folders with Debian's plugins, in order.
     public var pluginFolders: [String]
 
@@ -13,7 +15,8 @@ public struct Programs: Sendable {
     public init(folder: String) throws {
         apus = "\(folder)/apus"
         plugin = "\(folder)/apus-cni"
-        for path in [apus, plugin, "\(folder)/apus-sockets"] where access(path, X_OK) != 0 {
+        sockets = "\(folder)/apus-sockets"
+        for path in [apus, plugin, sockets] where access(path, X_OK) != 0 {
             throw LocalClusterError(.environment, "\(path) is missing", hint: "make build, or swift build")
         }
         pluginFolders = [folder, "/usr/lib/cni", "/opt/cni/bin"]

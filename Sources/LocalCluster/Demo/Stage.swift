@@ -186,6 +186,17 @@ public final class Stage {
         return (.init(signalled: signalled, dead: MonotonicClock.now), process)
     }
 
+    /// Starts a keeper on the node that takes over from the one there. The agent sees its own end, and has another take over in turn.
+    @discardableResult
+    public func takeOver(on node: LocalNode) throws -> ChildProcess {
+        let programs = cluster.configuration.programs
+        return try ChildProcess.start(
+            [
+                programs.sockets, "--run-dir", node.folder, "--ztunnel-uid", "\(LocalNode.ztunnelUser)", "--takeover",
+            ], name: "apus-sockets", environment: Launcher.environment(), namespace: node.namespace,
+            log: "\(node.logs)/apus-sockets.log")
+    }
+
     /// Waits until the node has another process of the role than the one that was killed.
     public func waitReplaced(_ killed: ProcessIdentity, _ role: LocalNode.Role, on node: LocalNode) throws {
         try Waiting.untilTrue(

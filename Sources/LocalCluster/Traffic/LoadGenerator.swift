@@ -84,7 +84,7 @@ final class LoadGenerator: TimerHandler {
         private let done: (LoadReport.Sample) -> Void
         private var registration: EventLoop.Registration?
         private var timer: TimerID?
-        private var received = 0
+        private var echoed: [UInt8] = []
 
         init(
             owning descriptor: consuming FileDescriptor, started: UInt64, loop: EventLoop,
@@ -123,8 +123,9 @@ final class LoadGenerator: TimerHandler {
             while true {
                 let count = recv(raw, &buffer, MemoryLayout.size(ofValue: buffer), 0)
                 if count > 0 {
-                    received += count
-                    if received >= LoadGenerator.line.count { return finish(.served, error: 0) }
+                    withUnsafeBytes(of: &buffer) { echoed += $0.prefix(count) }
+                    guard echoed.count >= LoadGenerator.line.count else { continue }
+                    return echoed == LoadGenerator.line ? finish(.served, error: 0) : finish(.broken, error: EBADMSG)
                 } else if count == 0 {
                     return finish(.broken, error: 0)
                 } else if errno == EAGAIN {

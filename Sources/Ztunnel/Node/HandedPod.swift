@@ -24,6 +24,28 @@ public final class HandedPod: Sendable {
     let dns: DNSSockets?
     let sourcePorts = SourcePorts()
 
+    /// What the sockets are, by the kernel's numbers, and whose: of two pods that are equal in this and open, one will do.
+    var sockets: PodSocketSet {
+        let descriptors =
+            [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw, stock.raw].compactMap { $0 }
+            + (dns.map { $0.datagrams + $0.listeners + [$0.stockDescriptor] } ?? [])
+        return PodSocketSet(owner: [name, namespace, serviceAccount], inodes: descriptors.map(Self.inode))
+    }
+
+    /// Ends the listeners, for all copies, while connections that came through them live on: the ports are free.
+    func shutDownListeners() {
+        let listeners = [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw].compactMap { $0 }
+        for listener in listeners + (dns?.listeners ?? []) { Sockets.shutDown(listener) }
+        // A UDP socket keeps its port until it is closed. The number stays ours until the pod is let go of, so that
+        // nobody writes to what comes after it: something else takes it, at which nothing can be sent.
+        for datagram in dns?.datagrams ?? [] { _ = dup2(hbone.raw, datagram) }
+    }
+
+    private static func inode(_ fd: CInt) -> UInt64 {
+        var info = stat()
+        return fstat(fd, &info) == 0 ? UInt64(info.st_ino) : 0
+    }
+
     /// Sorts a packet's descriptors by what the message says they are.
     /// - Throws: When the hand-over is incomplete or not offered; the text is sent back to the keeper.
     init(
@@ -85,6 +107,12 @@ public final class HandedPod: Sendable {
         self.stock = stock
         self.dns = dns
     }
+}
+
+/// Which sockets a pod is served by.
+struct PodSocketSet: Hashable, Sendable {
+    let owner: [String]
+    let inodes: [UInt64]
 }
 
 /// The listeners that redirection leads to.

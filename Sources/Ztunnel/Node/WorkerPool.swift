@@ -10,8 +10,8 @@ final class WorkerPool: ServedPods {
     private let threads: [EventLoopThread<Worker>]
     private let gauges: PodGauges
     private let limiters: ConnectionLimiters
-    /// By uid, with the network namespace where it is known.
-    private let served = Mutex<[String: NamespaceID?]>([:])
+    /// By uid.
+    private let served = Mutex<[String: HandedPod]>([:])
     private let onKeeper: @Sendable (Bool) -> Void
 
     init(
@@ -36,6 +36,8 @@ final class WorkerPool: ServedPods {
     // MARK: Pods
 
     func serve(_ pod: HandedPod) throws {
+        // The keeper has said it again, or another keeper that took over: tunnels, and the sockets at hand, stay.
+        if served.withLock({ $0[pod.uid]?.sockets == pod.sockets }) { return }
         do {
             try hand(pod)
         } catch {
@@ -46,7 +48,9 @@ final class WorkerPool: ServedPods {
                 })
             throw error
         }
-        let (isNew, count) = served.withLock { ($0.updateValue(pod.network, forKey: pod.uid) == nil, $0.count) }
+        let (isNew, count) = served.withLock {
+            ($0.updateValue(pod, forKey: pod.uid) == nil, $0.count)
+        }
         if isNew { gauges.started() }
         gauges.set(served: count)
     }
@@ -94,10 +98,31 @@ final class WorkerPool: ServedPods {
 
     func stopAll(except named: Set<String>) {
         let gone = served.withLock { Set($0.keys).subtracting(named) }
-        for uid in gone { stop(uid: uid) }
+        for uid in gone { letGo(uid: uid) }
     }
 
-    func network(of uid: String) -> NamespaceID? { served.withLock { $0[uid] ?? nil } }
+    /// For a pod that the control side does not know (any more), as one does not that was killed and started again: its
+    /// ports are free when this returns, and its connections live on.
+    private func letGo(uid: String) {
+        let (pod, count) = served.withLock { ($0.removeValue(forKey: uid), $0.count) }
+        guard let pod else { return }
+        let answers = Answers(threads.count)
+        for (index, thread) in threads.enumerated() {
+            let accepted = thread.submit { worker in
+                worker.retire(uid: uid)
+                answers.put(index, nil)
+            }
+            if !accepted { answers.put(index, nil) }
+        }
+        // A worker that does not answer in time finds its listener shut, which is what it is to find.
+        _ = answers.wait()
+        pod.shutDownListeners()
+        limiters.forget(uid)
+        gauges.stopped()
+        gauges.set(served: count)
+    }
+
+    func network(of uid: String) -> NamespaceID? { served.withLock { $0[uid]?.network } }
 
     func controlReady(_ ready: Bool) { onKeeper(ready) }
 

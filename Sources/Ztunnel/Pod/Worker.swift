@@ -89,9 +89,9 @@ final class Worker {
         for uid in pods.keys where !named.contains(uid) { stop(uid: uid) }
     }
 
-    /// The keeper handed the pod's sockets over again, after a break: new connections come through the new descriptors,
-    /// open ones go on through the old.
-    private func retire(uid: String) {
+    /// Accepts no more for a pod, whose open connections go on. The keeper may have handed it over again with other
+    /// sockets: new connections come through those.
+    func retire(uid: String) {
         guard let old = pods.removeValue(forKey: uid) else { return }
         draining[ObjectIdentifier(old)] = old
         old.drain { [weak self, weak old] in
