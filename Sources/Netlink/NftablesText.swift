@@ -66,7 +66,8 @@ private struct NftablesRuleWriter {
             load(header, offset, length)
             if let before, let name = loaded?.name { loaded = ("\(before) . \(name)", .bytes) }
         case .lookup(let name): say("\(loaded?.name ?? "[lookup]") @\(name)")
-        case .sourceNAT(let family): say("snat \(family == .v4 ? "ip" : "ip6") to \(Self.text(immediate ?? [], .address))")
+        case .sourceNAT(let family):
+            say("snat \(family == .v4 ? "ip" : "ip6") to \(Self.text(immediate ?? [], .address))")
         case .loadConntrack(let key): loaded = ("ct \(key)", key == .state ? .state : .hexMark)
         case .loadSocketCgroup(let level): loaded = ("socket cgroupv2 level \(level)", .number)
         case .bitwise(let mask, let xor): self.mask = (mask, xor)

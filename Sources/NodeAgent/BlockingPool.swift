@@ -18,12 +18,14 @@ final class BlockingPool: Sendable {
     func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
         let thread = threads[Int(UInt(bitPattern: index) % UInt(threads.count))]
-        guard let result = await thread.perform({ [before] _ in
-            Result {
-                try before()
-                return try body()
-            }
-        }) else {
+        guard
+            let result = await thread.perform({ [before] _ in
+                Result {
+                    try before()
+                    return try body()
+                }
+            })
+        else {
             throw AgentError(.tryAgain, "the agent is ending")
         }
         return try result.get()

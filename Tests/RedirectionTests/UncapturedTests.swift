@@ -90,7 +90,8 @@ struct UncapturedTests {
     func withoutIPv6(tested: Means) async throws {
         try await onThread {
             let network = try Network(ipv6: false)
-            let plan = RedirectionPlan(families: try RedirectionPlan.families(in: network.pod), capturesDNS: true, probePorts: [8080])
+            let plan = RedirectionPlan(
+                families: try RedirectionPlan.families(in: network.pod), capturesDNS: true, probePorts: [8080])
             try tested.backend().apply(plan, in: network.pod)
             #expect(try tested.backend().verify(plan, .capturing, in: network.pod).isEmpty)
             let ztunnel = try FakeZtunnel(.v4, in: network.pod)
