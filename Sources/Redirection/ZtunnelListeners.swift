@@ -7,12 +7,11 @@ enum ZtunnelListeners {
     static func missing(_ plan: RedirectionPlan, _ diagnostics: inout SocketDiagnostics) throws(NetlinkError) -> [Drift]
     {
         let listeners = try diagnostics.tcpSockets(in: [.listening])
-        let streams = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.hbone]
-        let missing = streams.filter { port in
+        var ports = [ZtunnelPort.outbound, ZtunnelPort.inboundPlaintext, ZtunnelPort.hbone]
+        if plan.capturesDNS { ports.append(ZtunnelPort.dns) }
+        let missing = ports.filter { port in
             !listeners.contains { $0.local.port == port && ($0.mark ?? Mark.ztunnel) & Mark.mask == Mark.ztunnel }
         }
-        // The DNS proxy's are on loopback and bear no mark.
-        let dns = plan.capturesDNS && !listeners.contains { $0.local.port == ZtunnelPort.dns } ? [ZtunnelPort.dns] : []
-        return (missing + dns).map { .listenerMissing($0) }
+        return missing.map { .listenerMissing($0) }
     }
 }

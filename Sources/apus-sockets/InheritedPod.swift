@@ -63,7 +63,6 @@ final class InheritedPod {
 
     private static func check(_ listener: Listener, _ port: UInt16, cookie: UInt64) throws {
         let raw = listener.socket.raw
-        let isDNS = port == ZtunnelPort.dns
         let type = listener.kind == .listenerDNSUDP ? SOCK_DGRAM : SOCK_STREAM
         let domain = try Sockets.domain(raw)
         guard domain == AF_INET || domain == AF_INET6, try Sockets.type(raw) == CInt(type.rawValue) else {
@@ -76,13 +75,10 @@ final class InheritedPod {
         guard try Sockets.namespaceCookie(raw) == cookie else {
             throw Refusal("the socket for port \(port) is in another network namespace")
         }
-        // The DNS sockets are reached on loopback alone and speak for themselves: neither marked nor transparent.
-        guard try Sockets.mark(raw) == (isDNS ? 0 : Mark.ztunnel) else {
+        guard try Sockets.mark(raw) == Mark.ztunnel else {
             throw Refusal("the socket for port \(port) has the mark \(try Sockets.mark(raw))")
         }
-        guard try Sockets.isTransparent(raw) == !isDNS else {
-            throw Refusal("the socket for port \(port) is \(isDNS ? "" : "not ")transparent")
-        }
+        guard try Sockets.isTransparent(raw) else { throw Refusal("the socket for port \(port) is not transparent") }
     }
 
     /// The descriptors of a packet by what they are said to be.
