@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What the kernel says of a socket that came from elsewhere.
