@@ -41,6 +41,7 @@ extension Target.Dependency {
     static let deque = product(name: "DequeModule", package: "swift-collections")
     static let yams = product(name: "Yams", package: "Yams")
     static let arguments = product(name: "ArgumentParser", package: "swift-argument-parser")
+    static let httpClient = product(name: "AsyncHTTPClient", package: "async-http-client")
     static let lifecycle = product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 }
 
@@ -74,6 +75,7 @@ let package = Package(
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.0"),
         .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.0"),
         .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.4.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.0"),
@@ -102,6 +104,8 @@ let package = Package(
             dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging, .deque],
             swiftSettings: strict),
 
+        .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
+
         // MARK: Trust
         .target(
             name: "Identity",
@@ -125,15 +129,26 @@ let package = Package(
                 "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
                 .deque, .logging,
             ], swiftSettings: strict),
-        .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
+        .target(
+            name: "Kubernetes",
+            dependencies: [
+                "Addressing", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix, .nioHTTP1, .nioSSL,
+                .yams, .logging,
+            ], swiftSettings: strict),
+        // An API server for tests; no program that is shipped depends on it.
+        .target(
+            name: "TestAPIServer",
+            dependencies: [
+                .nioCore, .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .yams, .deque, .logging,
+            ], swiftSettings: strict),
 
         // MARK: Engines
         .target(
             name: "NodeAgent",
             dependencies: [
                 "Addressing", "CLinux", "CNI", "DNS", "Handover", "LinuxNetwork", "Netlink", "Redirection",
-                "ObjectSource", "Observability", .logging, .lifecycle,
+                "ObjectSource", "Observability", "Kubernetes", .logging, .lifecycle,
             ], swiftSettings: strict),
         .target(
             name: "Ztunnel",
@@ -145,7 +160,8 @@ let package = Package(
             name: "Controller",
             dependencies: [
                 "Addressing", "Handover", "LinuxNetwork", "Mesh", "Identity", "Discovery", "ObjectSource",
-                "Observability", "IstioAPI", .protobuf, .grpcCore, .grpcProtobuf, .grpcTransport, .nioCore, .nioTLS,
+                "Observability", "IstioAPI", "Kubernetes", .protobuf, .grpcCore, .grpcProtobuf, .grpcTransport,
+                .nioCore, .nioTLS,
                 .nioSSL, .nioReloading, .logging, .lifecycle,
             ], swiftSettings: strict),
         .target(
@@ -160,7 +176,8 @@ let package = Package(
             name: "apus",
             dependencies: [
                 "Addressing", "NodeAgent", "Ztunnel", "Controller", "LocalCluster", "LinuxNetwork", "Mesh", "Discovery",
-                "Observability", "Identity", "ObjectSource", "Redirection", "CLinux", .arguments, .logging,
+                "Observability", "Identity", "Kubernetes", "ObjectSource", "Redirection", "CLinux", .arguments,
+                .logging,
             ], swiftSettings: strict, linkerSettings: selfContained),
         .executableTarget(
             name: "apus-cni", dependencies: ["CNI", "Handover", "LinuxNetwork"], swiftSettings: strict,
@@ -174,11 +191,17 @@ let package = Package(
             name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
             swiftSettings: strict),
 
+        // An API server for tests and for trying things out; built only by its own name.
+        .executableTarget(
+            name: "test-apiserver", dependencies: ["TestAPIServer", .arguments, .logging], swiftSettings: strict),
+
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto],
+            dependencies: [
+                "LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", "TestAPIServer", .crypto,
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "LocalClusterTests", dependencies: ["LocalCluster", "Addressing", "CNI", "LinuxNetwork", "Netlink"],
@@ -196,8 +219,10 @@ let package = Package(
         .testTarget(
             name: "ControllerTests",
             dependencies: [
-                "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "LinuxNetwork", "Mesh",
-                "ObjectSource", "Observability", .protobuf, .grpcCore, .grpcTransport, .x509, .crypto, .asn1, .jwt,
+                "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "Kubernetes",
+                "LinuxNetwork",
+                "Mesh", "ObjectSource", "Observability", "TestAPIServer", .protobuf, .grpcCore, .grpcTransport, .x509,
+                .crypto, .asn1, .jwt,
                 .nioCore, .nioPosix, .nioSSL, .logging,
             ], swiftSettings: strict),
         .testTarget(
@@ -207,6 +232,15 @@ let package = Package(
                 .logging,
             ], swiftSettings: strict),
         .testTarget(name: "ObjectSourceTests", dependencies: ["ObjectSource"], swiftSettings: strict),
+        .testTarget(
+            name: "KubernetesTests",
+            dependencies: [
+                "Addressing", "Kubernetes", "ObjectSource", "Observability", "TestAPIServer", .httpClient, .nioCore,
+                .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .logging,
+            ], swiftSettings: strict),
+        .testTarget(
+            name: "TestAPIServerTests",
+            dependencies: ["TestAPIServer", .httpClient, .nioCore, .nioSSL, .logging], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
@@ -254,8 +288,8 @@ let package = Package(
         .testTarget(
             name: "NodeAgentTests",
             dependencies: [
-                "Addressing", "CNI", "DNS", "Handover", "LinuxNetwork", "Netlink", "NodeAgent", "ObjectSource",
-                "Observability", "Redirection", .logging,
+                "Addressing", "CNI", "DNS", "Handover", "Kubernetes", "LinuxNetwork", "Netlink", "NodeAgent",
+                "ObjectSource", "Observability", "Redirection", "TestAPIServer", .logging,
             ], swiftSettings: strict),
     ]
 )
