@@ -40,6 +40,9 @@
 #define MARK_DIRECT 0x53a  // on sockets whose connection is left alone
 #define MARK_LOOPED 0x53b  // from egress to loopback, on the packet alone
 #define MARK_QUERY 0x53c  // the same, for the DNS proxy
+#define MARK_LOOPED_AGAIN 0x53e // the same two, behind the reset of a finished connection
+#define MARK_QUERY_AGAIN 0x53f
+#define MARK_INGRESS_AGAIN 0x540 // that also for what comes into the pod
 
 #define PORT_OUTBOUND 15001
 #define PORT_INBOUND 15006
@@ -55,10 +58,17 @@
 
 enum { FOREIGN, BROKEN, TCP, UDP };
 
+// At the start of every socket, a finished one's as well.
+struct sock_common {
+    __u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+
 /// A packet of TCP, or of UDP to or from the ports of DNS, as the receiver looks up its socket.
 struct packet {
     struct bpf_sock_tuple tuple;
-    __u32 offset; // of the header of TCP or UDP
+    __u32 offset; // of the header of TCP or UDP, from the network header
+    __u32 sequence; // of TCP, as it stands in the packet
+    __u16 flags;    // the same, with the length of the header
     bool v4;    // which part of the tuple is in use
     __u16 source, port; // the latter of the destination; host order
     bool syn;   // opens a connection
@@ -82,6 +92,9 @@ static inline int parse_tcp(struct __sk_buff *skb, struct packet *packet, __u32 
     if (load(skb, offset, &tcp, sizeof tcp))
         return BROKEN;
     packet->syn = tcp.syn && !tcp.ack;
+    packet->offset = offset;
+    packet->sequence = tcp.seq;
+    __builtin_memcpy(&packet->flags, (__u8 *)&tcp + 12, sizeof packet->flags);
     if (fragment && packet->syn)
         return BROKEN;
     packet->source = bpf_ntohs(tcp.source);
@@ -171,16 +184,31 @@ static inline int parse(struct __sk_buff *skb, struct packet *packet) {
     return FOREIGN;
 }
 
-/// Whether a socket here has the connection the packet belongs to: open, opening or half closed. One that is over
-/// gives way to a packet that opens it anew.
-static inline bool is_known(struct __sk_buff *skb, struct packet *packet) {
+enum socket_kind { NONE, FINISHED, KNOWN };
+
+/// Whether a socket here has the connection the packet belongs to: open, opening or half closed (`KNOWN`), or over and
+/// in the way of the one that the packet opens (`FINISHED`).
+static inline enum socket_kind find(struct __sk_buff *skb, struct packet *packet, __u32 *expected) {
     __u32 size = packet->v4 ? sizeof packet->tuple.ipv4 : sizeof packet->tuple.ipv6;
     struct bpf_sock *socket = bpf_skc_lookup_tcp(skb, &packet->tuple, size, BPF_F_CURRENT_NETNS, 0);
     if (!socket)
-        return false;
+        return NONE;
     __u32 state = socket->state;
+    enum socket_kind kind = state == BPF_TCP_LISTEN ? NONE : KNOWN;
+    if (state == BPF_TCP_TIME_WAIT && packet->syn) {
+        struct sock_common *finished = (void *)bpf_skc_to_tcp_timewait_sock(socket);
+        if (finished) {
+            *expected = finished->skc_tw_rcv_nxt;
+            kind = FINISHED;
+        }
+    }
     bpf_sk_release(socket);
-    return state != BPF_TCP_LISTEN && !(state == BPF_TCP_TIME_WAIT && packet->syn);
+    return kind;
+}
+
+static inline bool is_known(struct __sk_buff *skb, struct packet *packet) {
+    __u32 expected;
+    return find(skb, packet, &expected) == KNOWN;
 }
 
 /// Whether a new connection is to be captured.
@@ -216,6 +244,29 @@ static inline int assign(struct __sk_buff *skb, struct packet *packet, __u16 por
         verdict = PASS;
     bpf_sk_release(socket);
     return verdict;
+}
+
+/// Makes room for a connection whose packet finds a finished one with the same addresses and ports: a socket in
+/// TIME_WAIT. The kernel lets such a packet end it when it looks for the listener itself, but not for a listener that
+/// it is told: it drops the packet in silence. So a copy of the packet goes first, as the reset that ends that socket,
+/// and the packet itself comes once more behind it. Both take the same queue of this processor.
+static inline int replace_finished(struct __sk_buff *skb, struct packet *packet, __u32 expected, __u32 again) {
+    // On ingress the network header is behind an Ethernet header, also on lo.
+    __u32 header = ETH_HLEN + packet->offset, checksum = header + __builtin_offsetof(struct tcphdr, check);
+    __u32 sequence = packet->sequence, reset = bpf_htonl(expected);
+    __u16 flags = packet->flags, reset_flags = (flags & bpf_htons(0xf000)) | bpf_htons(0x0004);
+    bpf_l4_csum_replace(skb, checksum, sequence, reset, sizeof reset);
+    bpf_skb_store_bytes(skb, header + __builtin_offsetof(struct tcphdr, seq), &reset, sizeof reset, 0);
+    bpf_l4_csum_replace(skb, checksum, flags, reset_flags, sizeof flags);
+    bpf_skb_store_bytes(skb, header + 12, &reset_flags, sizeof flags, 0);
+    if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+        return DROP; // the client sends it again
+    bpf_l4_csum_replace(skb, checksum, reset, sequence, sizeof reset);
+    bpf_skb_store_bytes(skb, header + __builtin_offsetof(struct tcphdr, seq), &sequence, sizeof reset, 0);
+    bpf_l4_csum_replace(skb, checksum, reset_flags, flags, sizeof flags);
+    bpf_skb_store_bytes(skb, header + 12, &flags, sizeof flags, 0);
+    set_mark(skb, again);
+    return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
 /// A query (RFC 1035 section 4.1.1: QR and OPCODE are zero): an update or a notification is meant for its server.
@@ -277,20 +328,24 @@ int apus_egress(struct __sk_buff *skb) {
 SEC("tc")
 int apus_loopback(struct __sk_buff *skb) {
     __u32 mark = skb->mark & MASK;
-    if (mark == MARK_LOOPED || mark == MARK_QUERY) {
+    bool again = mark == MARK_LOOPED_AGAIN || mark == MARK_QUERY_AGAIN;
+    if (mark == MARK_LOOPED || mark == MARK_QUERY || again) {
         struct packet packet = {};
         int kind = parse(skb, &packet);
         if (kind != TCP && kind != UDP)
             return DROP;
         // It carries the link address of whom it was meant for.
         bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+        bool query = mark == MARK_QUERY || mark == MARK_QUERY_AGAIN;
+        __u32 expected = 0;
+        enum socket_kind socket = kind == TCP ? find(skb, &packet, &expected) : NONE;
+        if (socket == FINISHED && !again)
+            return replace_finished(skb, &packet, expected, query ? MARK_QUERY_AGAIN : MARK_LOOPED_AGAIN);
         // For the route: whatever the destination, it is for this host.
         set_mark(skb, MARK_INBOUND);
-        if (kind == UDP)
-            return assign(skb, &packet, PORT_PROXY, true);
-        if (is_known(skb, &packet))
+        if (socket == KNOWN)
             return PASS;
-        return assign(skb, &packet, mark == MARK_QUERY ? PORT_PROXY : PORT_OUTBOUND, false);
+        return assign(skb, &packet, query ? PORT_PROXY : PORT_OUTBOUND, kind == UDP);
     }
     if (mark == MARK_ZTUNNEL) {
         struct packet packet = {};
@@ -312,22 +367,30 @@ int apus_ingress(struct __sk_buff *skb) {
     int kind = parse(skb, &packet);
     if (kind != TCP)
         return kind == BROKEN ? DROP : PASS;
-    bool known = is_known(skb, &packet);
-    if (flags & IS_VIRTUAL) {
-        if (!known && !captures(flags, &packet))
-            return PASS;
-        set_mark(skb, MARK_INBOUND);
-        return known ? PASS : assign(skb, &packet, PORT_OUTBOUND, false);
-    }
-    if (known)
-        return PASS;
+    __u32 expected = 0;
+    enum socket_kind socket = find(skb, &packet, &expected);
     bool probe = packet.probe_source && flags & EXEMPTS_PROBES;
-    if (!captures(flags, &packet) || !(flags & CAPTURES_INBOUND) || packet.port == PORT_HBONE || probe) {
-        // For the socket that is made of it, and for a refusal: they go their own way, past egress.
-        set_mark(skb, MARK_DIRECT);
+    bool captured = captures(flags, &packet) &&
+                    (flags & IS_VIRTUAL || (flags & CAPTURES_INBOUND && packet.port != PORT_HBONE && !probe));
+    if (socket == KNOWN) {
+        if (flags & IS_VIRTUAL)
+            set_mark(skb, MARK_INBOUND);
         return PASS;
     }
-    return assign(skb, &packet, PORT_INBOUND, false);
+    if (!captured) {
+        // For the socket that is made of it, and for a refusal: they go their own way, past egress.
+        if (!(flags & IS_VIRTUAL))
+            set_mark(skb, MARK_DIRECT);
+        return PASS;
+    }
+    if ((skb->mark & MASK) == MARK_INGRESS_AGAIN)
+        set_mark(skb, 0);
+    else if (socket == FINISHED)
+        return replace_finished(skb, &packet, expected, MARK_INGRESS_AGAIN);
+    if (!(flags & IS_VIRTUAL))
+        return assign(skb, &packet, PORT_INBOUND, false);
+    set_mark(skb, MARK_INBOUND);
+    return assign(skb, &packet, PORT_OUTBOUND, false);
 }
 
 /// The cookies of the sockets to mark.
@@ -338,9 +401,6 @@ struct {
     __type(key, __u64);
     __type(value, __u32);
 } spared SEC(".maps");
-
-struct sock_common {
-} __attribute__((preserve_access_index));
 
 struct tcp_sock {
 } __attribute__((preserve_access_index));

@@ -1,0 +1,61 @@
+import Addressing
+import LinuxNetwork
+import Testing
+
+@testable import Redirection
+
+/// A client may use a port again as soon as its connection is closed, while ztunnel, which closed first, still keeps
+/// the finished connection (TIME_WAIT, RFC 9293 section 3.6.1).
+@Suite("Ports of finished connections", .serialized)
+struct ReusedPortTests {
+    @Test(
+        "out of the pod: the next connection from the same port is captured", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func outbound(means: Means, family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Network()
+            try means.backend().apply(RedirectionPlan(), in: network.pod)
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            for _ in 0..<3 {
+                let app = try Self.client(Network.podAddress(family), in: network.pod)
+                try app.connect(to: Endpoint(Network.serviceAddress(family), 80))
+                try Self.finish(app, ztunnel.outbound)
+            }
+        }
+    }
+
+    @Test(
+        "into the pod: the next connection from the same port is captured", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func inbound(means: Means, family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Network()
+            try means.backend().apply(RedirectionPlan(), in: network.pod)
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            // Were it not captured, it would be served in the clear.
+            let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
+            for _ in 0..<3 {
+                let client = try Self.client(Network.worldAddress(family), in: network.world)
+                try client.connect(to: Endpoint(Network.podAddress(family), 8080))
+                try Self.finish(client, ztunnel.inbound)
+            }
+            #expect(!app.hasConnection)
+        }
+    }
+
+    private static func client(_ address: IPAddress, in namespace: borrowing NetworkNamespace) throws -> Stream {
+        let stream = try Stream(family: address.family, in: namespace)
+        try Sockets.setReuseAddress(stream.fd)
+        try Sockets.bind(stream.fd, to: Endpoint(address, 33_333), dualStack: address.family == .v6)
+        return stream
+    }
+
+    /// Bytes both ways, then ztunnel closes first and the client after it.
+    private static func finish(_ client: Stream, _ listener: Listener) throws {
+        do {
+            let accepted = try listener.accept().stream
+            try client.exchange(with: accepted)
+        }
+        #expect(try client.receive(1).isEmpty)
+    }
+}
