@@ -77,12 +77,18 @@ public struct KeeperReply: Hashable, Sendable {
     public var pods: [PodStatus]
     /// More replies with this id follow.
     public var more: Bool
+    /// `addPod`, to an agent that keeps copies: which of the pod's listeners the packet's descriptors are.
+    public var listeners: [HandoverDescriptor]
 
-    public init(id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false) {
+    public init(
+        id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false,
+        listeners: [HandoverDescriptor] = []
+    ) {
         self.id = id
         self.error = error
         self.pods = pods
         self.more = more
+        self.listeners = listeners
     }
 
     fileprivate init(from reader: inout ProtobufReader) throws(HandoverError) {
@@ -96,6 +102,11 @@ public struct KeeperReply: Hashable, Sendable {
                 var inner = try reader.message()
                 pods.append(try PodStatus(from: &inner))
             case 4: more = try reader.flag()
+            case 5:
+                var kinds: [UInt64] = []
+                try reader.numbers(into: &kinds, limit: HandoverLimits.descriptors)
+                listeners += try HandoverDescriptor.kinds(kinds, in: reader.name)
+                try reader.bound(listeners.count, HandoverLimits.descriptors)
             default: break
             }
         }
@@ -106,6 +117,7 @@ public struct KeeperReply: Hashable, Sendable {
         if let error { writer.element(2, error) }
         for pod in pods { writer.message(3) { pod.write(to: &$0) } }
         writer.flag(4, more)
+        writer.packed(5, listeners.map { UInt64($0.rawValue) })
     }
 }
 

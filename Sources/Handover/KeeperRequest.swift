@@ -33,19 +33,26 @@ public struct KeeperPod: Hashable, Sendable {
 
 /// What the agent asks of the keeper over keeper.sock. Each gets a ``KeeperMessage/Content/reply(_:)`` with its id.
 ///
-/// `addPod` carries one descriptor, the pod's network namespace; the others carry none.
+/// `addPod` carries the pod's network namespace, and behind it the listeners that it names; the others carry none.
 public struct KeeperRequest: HandoverMessage {
     public enum Command: Hashable, Sendable {
         /// The agent's first message. The newest connection that says it is the agent's; an older one is closed.
-        case hello(version: UInt32)
+        /// With `keeps` the agent keeps copies of the pods' listeners, for the keeper that comes after one that was
+        /// killed: replies to `addPod` carry them, and ``named`` will follow.
+        case hello(version: UInt32, keeps: Bool = false)
         /// Make the pod's sockets, or find them made (same uid, same namespace). Another namespace under a known
         /// uid replaces the old sockets. The reply says that the sockets exist, not that they are served.
-        case addPod(KeeperPod)
+        /// `listeners` are those of a keeper before, in the order of the packet's descriptors: taken instead of new ones
+        /// if the pod is not known and they are what they should be.
+        case addPod(KeeperPod, listeners: [HandoverDescriptor] = [])
         /// Give the pod's sockets up; `drain` waits for ztunnel to say that it has let go (5 s at most).
         /// A uid that is not known is no error.
         case removePod(uid: String, drain: Bool)
         /// All pods, in one or more replies; all but the last have ``KeeperReply/more``.
         case list
+        /// After `hello` with `keeps`: every pod that is to be there has been added. What a ztunnel still serves beside
+        /// those is over.
+        case named
         /// Another keeper's first message instead of `hello`: it is to take over. After a reply without an error come
         /// ``KeeperMessage/Content/handed(_:)`` for each pod and ``KeeperMessage/Content/handedAll(pods:)``, each
         /// answered by ``taken(error:)`` before the next is sent.
@@ -72,12 +79,13 @@ public struct KeeperRequest: HandoverMessage {
     public init(from reader: inout ProtobufReader) throws(HandoverError) {
         var id: UInt64 = 0
         var command: Command?
+        var listeners: [UInt64] = []
         while let field = try reader.nextField() {
             switch field {
             case 1: id = try reader.number()
             case 2:
                 var inner = try reader.message()
-                command = .hello(version: try Self.version(from: &inner))
+                command = try Self.hello(from: &inner)
             case 3:
                 var inner = try reader.message()
                 command = .addPod(try KeeperPod(from: &inner))
@@ -93,11 +101,31 @@ public struct KeeperRequest: HandoverMessage {
             case 7:
                 var inner = try reader.message()
                 command = .taken(error: try Self.error(from: &inner))
+            case 8:
+                _ = try reader.message()
+                command = .named
+            case 9: try reader.numbers(into: &listeners, limit: HandoverLimits.descriptors)
             default: break
             }
         }
-        guard let command else { throw HandoverError(.missing, "\(Self.name): no command that is known here") }
+        guard var command else { throw HandoverError(.missing, "\(Self.name): no command that is known here") }
+        if case .addPod(let pod, _) = command {
+            command = .addPod(pod, listeners: try HandoverDescriptor.kinds(listeners, in: Self.name))
+        }
         self.init(id: id, command: command)
+    }
+
+    private static func hello(from reader: inout ProtobufReader) throws(HandoverError) -> Command {
+        var version: UInt32 = 0
+        var keeps = false
+        while let field = try reader.nextField() {
+            switch field {
+            case 1: version = try reader.number32()
+            case 2: keeps = try reader.flag()
+            default: break
+            }
+        }
+        return .hello(version: version, keeps: keeps)
     }
 
     private static func version(from reader: inout ProtobufReader) throws(HandoverError) -> UInt32 {
@@ -133,10 +161,14 @@ public struct KeeperRequest: HandoverMessage {
     public func write(to writer: inout ProtobufWriter) {
         writer.number(1, id)
         switch command {
-        case .hello(let version):
-            writer.message(2) { $0.number(1, UInt64(version)) }
-        case .addPod(let pod):
+        case .hello(let version, let keeps):
+            writer.message(2) {
+                $0.number(1, UInt64(version))
+                $0.flag(2, keeps)
+            }
+        case .addPod(let pod, let listeners):
             writer.message(3) { pod.write(to: &$0) }
+            writer.packed(9, listeners.map { UInt64($0.rawValue) })
         case .removePod(let uid, let drain):
             writer.message(4) {
                 $0.string(1, uid)
@@ -148,6 +180,8 @@ public struct KeeperRequest: HandoverMessage {
             writer.message(6) { $0.number(1, UInt64(version)) }
         case .taken(let error):
             writer.message(7) { $0.string(1, error) }
+        case .named:
+            writer.message(8) { _ in }
         }
     }
 }

@@ -31,13 +31,7 @@ public struct KeptPod: Hashable, Sendable {
             }
         }
         guard let pod else { throw HandoverError(.missing, "\(reader.name): a handed pod that is not described") }
-        var descriptors: [HandoverDescriptor] = []
-        for value in kinds {
-            guard let kind = UInt32(exactly: value) else {
-                throw HandoverError(.outOfRange, "\(reader.name): \(value) is no kind of descriptor")
-            }
-            descriptors.append(HandoverDescriptor(rawValue: kind))
-        }
+        let descriptors = try HandoverDescriptor.kinds(kinds, in: reader.name)
         self.init(pod: pod, descriptors: descriptors, stockTarget: targets.0, datagramTarget: targets.1)
     }
 

@@ -13,11 +13,17 @@ public struct ZDSHello: HandoverMessage {
     public var handover: UInt32
     /// Field 1001, ours: this ztunnel is to take over from the active one.
     public var successor: Bool
+    /// Field 1002, ours: it serves so many pods already. A keeper that knows none of them, since it has just been
+    /// started, does not end its snapshot before the agent has named them.
+    public var serves: UInt32
 
-    public init(version: UInt32 = ZDSHello.v1, handover: UInt32 = 0, successor: Bool = false) {
+    public init(
+        version: UInt32 = ZDSHello.v1, handover: UInt32 = 0, successor: Bool = false, serves: UInt32 = 0
+    ) {
         self.version = version
         self.handover = handover
         self.successor = successor
+        self.serves = serves
     }
 
     public init(from reader: inout ProtobufReader) throws(HandoverError) {
@@ -27,6 +33,7 @@ public struct ZDSHello: HandoverMessage {
             case 1: version = try reader.number32()
             case 1000: handover = try reader.number32()
             case 1001: successor = try reader.flag()
+            case 1002: serves = try reader.number32()
             default: break
             }
         }
@@ -36,6 +43,7 @@ public struct ZDSHello: HandoverMessage {
         writer.number(1, UInt64(version))
         writer.number(1000, UInt64(handover))
         writer.flag(1001, successor)
+        writer.number(1002, UInt64(serves))
     }
 }
 
@@ -65,6 +73,18 @@ public struct HandoverDescriptor: RawRepresentable, Hashable, Sendable {
     public static let stockSource = HandoverDescriptor(rawValue: 9)
     /// The keeper's own end of ``stockDatagram``, likewise.
     public static let stockDatagramSource = HandoverDescriptor(rawValue: 10)
+
+    /// What a message's numbers name, known or not.
+    static func kinds(_ numbers: [UInt64], in message: String) throws(HandoverError) -> [HandoverDescriptor] {
+        var kinds: [HandoverDescriptor] = []
+        for number in numbers {
+            guard let kind = UInt32(exactly: number) else {
+                throw HandoverError(.outOfRange, "\(message): \(number) is no kind of descriptor")
+            }
+            kinds.append(HandoverDescriptor(rawValue: kind))
+        }
+        return kinds
+    }
 }
 
 /// `istio.workload.zds.WorkloadInfo`.
@@ -147,14 +167,7 @@ public enum ZDSRequest: HandoverMessage {
             default: break
             }
         }
-        var kinds: [HandoverDescriptor] = []
-        for value in descriptors {
-            guard let kind = UInt32(exactly: value) else {
-                throw HandoverError(.outOfRange, "\(name): \(value) is no kind of descriptor")
-            }
-            kinds.append(HandoverDescriptor(rawValue: kind))
-        }
-        return .add(uid: uid, info: info, descriptors: kinds)
+        return .add(uid: uid, info: info, descriptors: try HandoverDescriptor.kinds(descriptors, in: name))
     }
 
     private static func configuration(from reader: inout ProtobufReader) throws(HandoverError) -> ZDSRequest {

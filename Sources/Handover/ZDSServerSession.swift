@@ -31,9 +31,21 @@ public struct ZDSServerSession: Hashable, Sendable {
     /// Pods whose addition has been sent and whose deletion has not been acknowledged.
     private var told: Set<String> = []
 
+    /// The end of the snapshot is yet to be queued, by ``endSnapshot()``.
+    private var isOpen: Bool
+
     /// Begins with a snapshot of `pods`; those of `updated` are followed by what is to be known of them.
-    public init(pods: some Sequence<String>, updated: Set<String> = []) {
-        queue = pods.flatMap { updated.contains($0) ? [.add($0), .update($0)] : [Item.add($0)] } + [.snapshotSent]
+    /// - Parameter isWhole: Those are all pods there are. Else the snapshot ends with ``endSnapshot()``.
+    public init(pods: some Sequence<String>, updated: Set<String> = [], isWhole: Bool = true) {
+        queue = pods.flatMap { updated.contains($0) ? [.add($0), .update($0)] : [Item.add($0)] }
+        if isWhole { queue.append(.snapshotSent) }
+        isOpen = !isWhole
+    }
+
+    /// All pods are there that belong to the snapshot. Once is enough.
+    public mutating func endSnapshot() {
+        if isOpen { queue.append(.snapshotSent) }
+        isOpen = false
     }
 
     /// Queues an addition, unless one waits.

@@ -11,6 +11,8 @@ public protocol PodKeeper: Sendable {
     /// Gives the pod's sockets up; with `drain` when ztunnel has let go of them.
     func remove(uid: String, drain: Bool) async throws(AgentError)
     func list() async throws(AgentError) -> [KeeperPodStatus]
+    /// Every pod that is to be there has been added since the keeper came.
+    func named() async throws(AgentError)
     /// One reader: what happens from the first call on.
     func events() -> AsyncStream<KeeperEvent>
 }
@@ -68,6 +70,8 @@ public final class KeeperClient: PodKeeper {
         _ = try await ask(
             .removePod(uid: uid, drain: drain), timeout: drain ? Self.drainTimeout : Self.requestTimeout)
     }
+
+    public func named() async throws(AgentError) { _ = try await ask(.named) }
 
     public func list() async throws(AgentError) -> [KeeperPodStatus] {
         try await ask(.list)

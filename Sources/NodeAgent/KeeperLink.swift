@@ -7,6 +7,7 @@ final class KeeperLink: EventHandler, TimerHandler {
     typealias Answer = @Sendable (Result<[KeeperPodStatus], AgentError>) -> Void
 
     private struct Question {
+        let command: KeeperRequest.Command
         let answer: Answer
         let timer: TimerID
         var pods: [KeeperPodStatus] = []
@@ -16,6 +17,8 @@ final class KeeperLink: EventHandler, TimerHandler {
     private static let reconnectTag = -1
     private static let helloTag = 0
     static let mostQuestions = 1024
+    /// A pod has no more: three ports, and DNS by two transports and two families.
+    private static let mostListeners = 7
     /// The message of the error for what was asked and not answered when the connection ended.
     static let broke = "the connection to the keeper broke"
     /// Milliseconds.
@@ -34,8 +37,19 @@ final class KeeperLink: EventHandler, TimerHandler {
     private var nextID: UInt64 = 1
     private var questions: [UInt64: Question] = [:]
     /// Requests the socket had no room for.
-    private var unsent: [(id: UInt64, bytes: [UInt8], namespace: SharedNamespace?)] = []
+    private var unsent: [Unsent] = []
+    /// By uid: what the next keeper gets should this one be killed.
+    private var kept: [String: KeptListeners] = [:]
     private var pause = KeeperLink.shortestPause
+
+    private struct Unsent {
+        let id: UInt64
+        let bytes: [UInt8]
+        let namespace: SharedNamespace?
+        let listeners: KeptListeners?
+
+        var descriptors: [CInt] { (namespace.map { [$0.value.raw] } ?? []) + (listeners?.raw ?? []) }
+    }
 
     /// Lets an optional hold what cannot be copied.
     private final class Box {
@@ -69,16 +83,25 @@ final class KeeperLink: EventHandler, TimerHandler {
         let id = nextID
         nextID += 1
         let timer = loop.schedule(after: timeout, self, tag: Int(id))
-        questions[id] = Question(answer: answer, timer: timer)
-        unsent.append((id, KeeperRequest(id: id, command: command).encoded(), namespace))
+        questions[id] = Question(command: command, answer: answer, timer: timer)
+        let (command, listeners) = withKept(command)
+        let bytes = KeeperRequest(id: id, command: command).encoded()
+        unsent.append(Unsent(id: id, bytes: bytes, namespace: namespace, listeners: listeners))
         flush()
+    }
+
+    /// An addition brings the pod's listeners along. A keeper that has them leaves them as they are.
+    private func withKept(_ command: KeeperRequest.Command) -> (KeeperRequest.Command, KeptListeners?) {
+        guard case .addPod(let pod, _) = command, let known = kept[pod.uid], known.namespaceInode == pod.netnsInode
+        else { return (command, nil) }
+        return (.addPod(pod, listeners: known.kinds), known)
     }
 
     private func flush() {
         guard let socket else { return }
         do {
             while let next = unsent.first {
-                try socket.socket.send(next.bytes, descriptors: next.namespace.map { [$0.value.raw] } ?? [])
+                try socket.socket.send(next.bytes, descriptors: next.descriptors)
                 unsent.removeFirst()
             }
             if let registration { try loop.modify(registration, .read) }
@@ -103,7 +126,7 @@ final class KeeperLink: EventHandler, TimerHandler {
             }
             registration = try loop.register(connected.raw, .read, self)
             try connected.send(
-                KeeperRequest(id: Self.helloID, command: .hello(version: KeeperRequest.version)).encoded())
+                KeeperRequest(id: Self.helloID, command: .hello(version: KeeperRequest.version, keeps: true)).encoded())
             socket = Box(connected)
             helloTimer = loop.schedule(after: .seconds(5), self, tag: Self.helloTag)
         } catch {
@@ -160,18 +183,19 @@ final class KeeperLink: EventHandler, TimerHandler {
         do {
             for _ in 0..<64 {
                 guard let socket,
-                    let packet = try socket.socket.receive(limit: KeeperMessage.maximumLength, descriptorLimit: 0)
+                    var packet = try socket.socket.receive(
+                        limit: KeeperMessage.maximumLength, descriptorLimit: Self.mostListeners)
                 else { return }
                 guard !packet.bytes.isEmpty else { return lost("the keeper closed the connection") }
                 guard !packet.truncated else { return lost("a packet that is too long") }
-                take(try KeeperMessage(decoding: packet.bytes))
+                take(try KeeperMessage(decoding: packet.bytes), &packet)
             }
         } catch {
             lost("\(error)")
         }
     }
 
-    private func take(_ message: KeeperMessage) {
+    private func take(_ message: KeeperMessage, _ packet: inout Packet) {
         switch message.content {
         case .podStatus(let status):
             if greeted { tell(.podStatus(status)) }
@@ -189,9 +213,18 @@ final class KeeperLink: EventHandler, TimerHandler {
                 finish(reply.id, question, .failure(AgentError(.tryAgain, "the keeper refused", cause: error)))
                 return
             }
+            keep(reply, of: question.command, &packet)
             question.pods += reply.pods
             questions[reply.id] = question
             if !reply.more { finish(reply.id, question, .success(question.pods)) }
+        }
+    }
+
+    private func keep(_ reply: KeeperReply, of command: KeeperRequest.Command, _ packet: inout Packet) {
+        switch command {
+        case .addPod(let pod, _): kept[pod.uid] = KeptListeners(reply, &packet)
+        case .removePod(let uid, _): kept[uid] = nil
+        case .hello, .list, .named, .takeover, .taken: break
         }
     }
 

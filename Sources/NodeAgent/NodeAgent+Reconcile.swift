@@ -246,10 +246,14 @@ extension NodeAgent {
                 pod.reconciliation = nil
             }
             await compareWithKeeper()
+            // Apart from here: what it waits for may wait for the keeper's next event.
+            naming?.cancel()
+            naming = Task { await nameAll() }
             for pod in pods.values where isOutOfPlace(pod) { scheduleReconciliation(pod) }
         case .disconnected(let reason):
             isKeeperConnected = false
             isKeeperListed = false
+            naming?.cancel()
             metrics.keeperConnected.with([]).set(0)
             log.warning("the keeper is away; connecting again", metadata: ["reason": "\(reason)"])
             for pod in pods.values where pod.isInMesh { setKeeperState(pod, nil) }

@@ -38,6 +38,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// Something has changed in the node's own namespace.
     var hostSuspicion: Task<Void, Never>?
     var isKeeperConnected = false
+    /// The keeper is being told of all pods.
+    var naming: Task<Void, Never>?
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
     var hostProbes = HostProbes()
@@ -107,6 +109,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.sparedWatch?.cancel()
         }
         hostSuspicion?.cancel()
+        naming?.cancel()
         driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
         pool.stop()

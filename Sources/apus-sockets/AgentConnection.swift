@@ -12,7 +12,9 @@ final class AgentConnection: Connection {
 
     private unowned let keeper: Keeper
     private var greeted = false
-    private var replies: [[UInt8]] = []
+    /// Keeps copies of the pods' listeners.
+    private(set) var keeps = false
+    private var replies: [(bytes: [UInt8], listeners: [Listener])] = []
     /// Pods whose state has changed, in order, each once: a slow agent gets the last state, not all of them.
     private var changed: [String] = []
     private var waitsToWrite = false
@@ -28,11 +30,12 @@ final class AgentConnection: Connection {
 
     override func received(_ packet: consuming Packet) throws {
         let request = try KeeperRequest(decoding: packet.bytes)
-        if case .hello(let version) = request.command {
+        if case .hello(let version, let keeps) = request.command {
             guard version == KeeperRequest.version else {
                 return reply(request.id, error: "this keeper speaks version \(KeeperRequest.version), not \(version)")
             }
             greeted = true
+            self.keeps = keeps
             cancelTimer(Tag.hello)
             keeper.agentSaidHello(self)
             return reply(request.id)
@@ -48,16 +51,21 @@ final class AgentConnection: Connection {
         switch request.command {
         case .hello: break
         case .takeover, .taken: throw Refusal("the agent is no keeper")
-        case .addPod(let pod):
+        case .addPod(let pod, let kinds):
             do {
-                guard packet.descriptors.count == 1, let descriptor = packet.takeDescriptor() else {
+                guard packet.descriptors.count == 1 + kinds.count, let descriptor = packet.takeDescriptor() else {
                     throw Refusal("addPod carries \(packet.descriptors.count) descriptors instead of the namespace's")
                 }
-                reply(request.id, pods: [try keeper.add(pod, descriptor)])
+                var listeners = try SortedDescriptors(kinds, &packet)
+                let status = try keeper.add(pod, descriptor, &listeners)
+                reply(request.id, pods: [status], listeners: keeps ? keeper.pods[pod.uid]?.allListeners ?? [] : [])
             } catch {
                 log.warn("a pod was not taken", ["uid": pod.uid, "error": error])
                 reply(request.id, error: "\(error)")
             }
+        case .named:
+            keeper.namesAreComplete()
+            reply(request.id)
         case .removePod(let uid, let drain):
             keeper.remove(uid, drain: drain, for: self, request.id)
         case .list:
@@ -91,9 +99,12 @@ final class AgentConnection: Connection {
         setTimer(Tag.takeover, after: Self.answerTimeout)
     }
 
-    func reply(_ id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false) {
+    func reply(
+        _ id: UInt64, error: String? = nil, pods: [PodStatus] = [], more: Bool = false, listeners: [Listener] = []
+    ) {
         let error = error.map(HandoverLimits.shortened)
-        replies.append(KeeperMessage(.reply(KeeperReply(id: id, error: error, pods: pods, more: more))).encoded())
+        let reply = KeeperReply(id: id, error: error, pods: pods, more: more, listeners: listeners.map(\.kind))
+        replies.append((KeeperMessage(.reply(reply)).encoded(), listeners))
         if !waitsToWrite { writable() }
     }
 
@@ -105,7 +116,7 @@ final class AgentConnection: Connection {
     override func writable() {
         do {
             while let reply = replies.first {
-                try send(reply)
+                try send(reply.bytes, descriptors: reply.listeners.map { $0.socket.raw })
                 replies.removeFirst()
             }
             while let uid = changed.first {

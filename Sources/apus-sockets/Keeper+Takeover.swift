@@ -4,6 +4,7 @@ import LinuxNetwork
 extension Keeper {
     /// Goes on with what another keeper had.
     func adopt(_ inherited: [InheritedPod]) {
+        namesAreComplete()
         for pod in inherited {
             do {
                 pods[pod.description.uid] = try Pod(loop, log, adopting: pod)

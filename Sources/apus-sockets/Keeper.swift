@@ -29,6 +29,8 @@ final class Keeper: TimerHandler {
     var ztunnels: Acceptor?
     private var listenRetry: TimerID?
     var takeover: Takeover?
+    /// Just started, with no keeper to take over from: the agent has yet to say which pods there are.
+    private var waitsForNames = true
     /// Another keeper has the pods now, and this one is to end without touching their sockets.
     var isSucceeded = false
 
@@ -67,6 +69,14 @@ final class Keeper: TimerHandler {
         agent = connection
         log.info("an agent is here", ["pid": connection.peer.pid, "pods": pods.count])
         old?.close(because: Refusal("a newer agent is here"))
+        if !connection.keeps { namesAreComplete() }
+    }
+
+    /// All pods that are to be there are there: what a ztunnel serves beside them is over.
+    func namesAreComplete() {
+        guard waitsForNames else { return }
+        waitsForNames = false
+        for ztunnel in [active, successor] { ztunnel?.endSnapshot() }
     }
 
     func ended(_ connection: AgentConnection) {
@@ -78,7 +88,10 @@ final class Keeper: TimerHandler {
 
     func list() -> [PodStatus] { pods.keys.sorted().compactMap(status(of:)) }
 
-    func add(_ description: KeeperPod, _ descriptor: consuming FileDescriptor) throws -> PodStatus {
+    /// - Parameter listeners: What the agent has kept of a keeper before.
+    func add(
+        _ description: KeeperPod, _ descriptor: consuming FileDescriptor, _ listeners: inout SortedDescriptors
+    ) throws -> PodStatus {
         let namespace = SharedNamespace(try NetworkNamespace(owning: descriptor))
         try check(description, namespace.value.id)
         // What is being removed under this uid goes first: it may hold the ports.
@@ -92,7 +105,9 @@ final class Keeper: TimerHandler {
             for ztunnel in [active, successor, retired] { _ = ztunnel?.delete(description.uid) }
             known.end()
         }
-        let pod = try Pod(loop, log, description, namespace, listening: active?.isPlain != true)
+        let pod = try Pod(
+            loop, log, description, namespace, listening: active?.isPlain != true,
+            inherited: inherited(&listeners, description, namespace))
         pods[pod.uid] = pod
         log.info(
             "a pod's sockets are made",
@@ -103,6 +118,20 @@ final class Keeper: TimerHandler {
             if description.settings != .none { ztunnel?.update(pod.uid) }
         }
         return status
+    }
+
+    private func inherited(
+        _ listeners: inout SortedDescriptors, _ pod: KeeperPod, _ namespace: SharedNamespace
+    ) -> InheritedListeners? {
+        guard !listeners.kinds.isEmpty else { return nil }
+        do {
+            let inherited = try InheritedListeners(&listeners, of: pod, in: namespace)
+            log.info("a pod's listeners are those of the keeper before", ["uid": pod.uid])
+            return inherited
+        } catch {
+            log.warn("a pod's listeners are made anew", ["uid": pod.uid, "error": error])
+            return nil
+        }
     }
 
     /// A pod that is known, perhaps with another mind about DNS.
@@ -181,7 +210,9 @@ final class Keeper: TimerHandler {
         }
         unknown.removeAll { $0 === connection }
         let updated = Set(pods.values.filter { $0.description.settings != .none }.map(\.uid))
-        connection.begin(with: pods.keys.sorted(), updated: updated, handover: hello.handover, as: role)
+        connection.begin(
+            with: pods.keys.sorted(), updated: updated, isWhole: !waitsForNames || hello.serves == 0,
+            handover: hello.handover, as: role)
         log.info(
             "a ztunnel is here", ["pid": connection.peer.pid, "role": role, "handover": !plain, "pods": pods.count])
     }

@@ -41,7 +41,11 @@ final class Pod {
     var isListening: Bool { !listeners.isEmpty }
 
     /// Makes the stocks, and the listeners unless a ztunnel that makes its own is in charge.
-    init(_ loop: EventLoop, _ log: Log, _ pod: KeeperPod, _ namespace: SharedNamespace, listening: Bool) throws {
+    /// - Parameter inherited: Those of a keeper before, taken instead of new ones. A failure leaves them as they are.
+    init(
+        _ loop: EventLoop, _ log: Log, _ pod: KeeperPod, _ namespace: SharedNamespace, listening: Bool,
+        inherited: InheritedListeners? = nil
+    ) throws {
         description = pod
         self.namespace = namespace
         dualStack = try namespace.run { pod.dualStack && Sockets.kernelHasIPv6 }
@@ -53,8 +57,13 @@ final class Pod {
         stock = try makeStock(.stream, nil)
         do {
             if pod.dns { datagramStock = try makeStock(.datagram, nil) }
-            if listening { try listen() }
+            if listening {
+                listeners = inherited?.captured ?? []
+                if pod.dns { dnsListeners = inherited?.dns ?? [] }
+                try listen()
+            }
         } catch {
+            if inherited != nil { (listeners, dnsListeners) = ([], []) }
             end()
             throw error
         }
@@ -69,13 +78,16 @@ final class Pod {
         }
         stock = try makeStock(.stream, pod.stock)
         datagramStock = try pod.datagramStock.map { try makeStock(.datagram, $0) }
-        listeners = pod.listeners
-        dnsListeners = pod.dnsListeners
+        listeners = pod.listeners.captured
+        dnsListeners = pod.listeners.dns
     }
+
+    /// What the agent keeps copies of.
+    var allListeners: [Listener] { listeners + dnsListeners }
 
     /// What goes with AddWorkload when sockets are handed over, in this order.
     var handedOver: [(kind: HandoverDescriptor, descriptor: CInt)] {
-        var all = (listeners + dnsListeners).map { (kind: $0.kind, descriptor: $0.socket.raw) }
+        var all = allListeners.map { (kind: $0.kind, descriptor: $0.socket.raw) }
         all.append((kind: .stock, descriptor: stock.descriptor))
         if let datagramStock { all.append((kind: .stockDatagram, descriptor: datagramStock.descriptor)) }
         return all
@@ -119,7 +131,7 @@ final class Pod {
     /// Sees to it that there is something to hand over. A ztunnel may have shut down what it had copies of, by mistake or
     /// not: the next one gets new ones.
     func mend() throws {
-        if !(listeners + dnsListeners).allSatisfy(\.isAlive) { stopListening() }
+        if !allListeners.allSatisfy(\.isAlive) { stopListening() }
         try listen()
         if stock.isBroken {
             stock.end()
@@ -133,7 +145,7 @@ final class Pod {
 
     /// Ends the listeners for everyone: shutdown(2) reaches the copies that a ztunnel may still have.
     func stopListening() {
-        for listener in listeners + dnsListeners { listener.shutDown() }
+        for listener in allListeners { listener.shutDown() }
         listeners = []
         dnsListeners = []
     }

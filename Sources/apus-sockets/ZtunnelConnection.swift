@@ -37,11 +37,18 @@ final class ZtunnelConnection: Connection {
 
     func standing(of uid: String) -> ZDSServerSession.Standing? { session.standing[uid] }
 
-    func begin(with pods: some Sequence<String>, updated: Set<String>, handover: UInt32, as role: Role) {
+    func begin(
+        with pods: some Sequence<String>, updated: Set<String>, isWhole: Bool, handover: UInt32, as role: Role
+    ) {
         isPlain = handover == 0
         takesUpdates = handover >= ZDSHello.updatesSince
         self.role = role
-        session = ZDSServerSession(pods: pods, updated: takesUpdates ? updated : [])
+        session = ZDSServerSession(pods: pods, updated: takesUpdates ? updated : [], isWhole: isWhole)
+    }
+
+    func endSnapshot() {
+        session.endSnapshot()
+        pump()
     }
 
     func add(_ uid: String) {

@@ -64,12 +64,19 @@ extension EndToEnd {
             }
         }
 
-        @Test func aKeeperThatDiesComesBackAndServesOldAndNewPods() throws {
+        @Test(
+            "the keeper is killed: no connection is refused or lost, and new pods are served", arguments: ["n1", "n2"])
+        func keeper(node name: String) throws {
             try TestMesh.run { stage in
-                let node = stage.client.node
+                let node = try stage.cluster.node(name)
                 try stage.driver.open("old", to: stage.echo())
+                try stage.driver.startLoad(stage.echo(), perSecond: Self.rate, for: .seconds(4))
+                Waiting.pause(.seconds(1))
                 let killed = try stage.kill(.sockets, on: node)
                 try stage.waitReplaced(killed.process, .sockets, on: node)
+                let report = try stage.driver.awaitLoad(within: .seconds(40))
+                #expect(report.count(.served) == report.samples.count)
+                #expect(report.samples.count >= Self.rate * 4)
                 try stage.waitOnWire(tunnelled: true)
                 // What is open goes on through the sockets that ztunnel has.
                 #expect(try stage.driver.exchange("old", "still-here") == "still-here")

@@ -5,7 +5,9 @@ import Testing
 private final class Session {
     var value: ZDSServerSession
 
-    init(pods: [String], updated: Set<String> = []) { value = ZDSServerSession(pods: pods, updated: updated) }
+    init(pods: [String], updated: Set<String> = [], isWhole: Bool = true) {
+        value = ZDSServerSession(pods: pods, updated: updated, isWhole: isWhole)
+    }
 
     var queue: [ZDSServerSession.Item] { value.queue }
     var standing: [String: ZDSServerSession.Standing] { value.standing }
@@ -15,6 +17,7 @@ private final class Session {
     func add(_ uid: String) { value.add(uid) }
     func update(_ uid: String) { value.update(uid) }
     func delete(_ uid: String) -> Bool { value.delete(uid) }
+    func endSnapshot() { value.endSnapshot() }
     func next() -> ZDSServerSession.Item? { value.next() }
     func answered(error: String) -> ZDSServerSession.Item? { value.answered(error: error) }
     func retryRefused() { value.retryRefused() }
@@ -23,6 +26,18 @@ private final class Session {
 
 @Suite("What one ztunnel has been told")
 struct ZDSServerSessionTests {
+    @Test func aSnapshotThatIsNotWholeEndsOnceAndBehindWhatWasAdded() {
+        let session = Session(pods: ["a"], isWhole: false)
+        session.add("b")
+        #expect(session.queue == [.add("a"), .add("b")])
+        session.endSnapshot()
+        session.endSnapshot()
+        #expect(session.queue == [.add("a"), .add("b"), .snapshotSent])
+        let whole = Session(pods: ["a"])
+        whole.endSnapshot()
+        #expect(whole.queue == [.add("a"), .snapshotSent])
+    }
+
     @Test func snapshotThenChangesOneAtATime() {
         let session = Session(pods: ["a", "b"])
         #expect(session.next() == .add("a"))

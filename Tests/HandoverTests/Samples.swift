@@ -27,16 +27,20 @@ enum Samples {
     static let cniReplies = [CNIReply(), CNIReply(code: 11, message: "try again", details: "the agent restarts")]
     static let keeperRequests = [
         KeeperRequest(id: 1, command: .hello(version: KeeperRequest.version)),
+        KeeperRequest(id: 1, command: .hello(version: KeeperRequest.version, keeps: true)),
         KeeperRequest(id: 2, command: .addPod(pod)),
+        KeeperRequest(id: 2, command: .addPod(pod, listeners: [.listenerOutbound, .listenerHBONE])),
         KeeperRequest(id: 3, command: .removePod(uid: "pod-1", drain: true)),
         KeeperRequest(id: .max, command: .list),
         KeeperRequest(id: 4, command: .takeover(version: KeeperRequest.takeoverVersion)),
         KeeperRequest(id: 5, command: .taken(error: "")),
         KeeperRequest(id: 6, command: .taken(error: "not one of ours")),
+        KeeperRequest(id: 7, command: .named),
     ]
     static let keeperMessages = [
         KeeperMessage(.reply(KeeperReply(id: 7))),
         KeeperMessage(.reply(KeeperReply(id: 8, error: "", pods: [status, status], more: true))),
+        KeeperMessage(.reply(KeeperReply(id: 9, pods: [status], listeners: [.listenerOutbound, .listenerDNSUDP]))),
         KeeperMessage(.podStatus(status)),
         KeeperMessage(
             .handed(

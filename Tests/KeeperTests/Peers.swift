@@ -80,15 +80,15 @@ final class KeeperProcess {
         return targets
     }
 
-    func agent() throws -> TestAgent {
+    func agent(keeps: Bool = false) throws -> TestAgent {
         let agent = try TestAgent(keeperSocket)
-        #expect(try agent.ask(.hello(version: KeeperRequest.version)).error == nil)
+        #expect(try agent.ask(.hello(version: KeeperRequest.version, keeps: keeps)).error == nil)
         return agent
     }
 
-    func ztunnel(handover: UInt32 = 1, successor: Bool = false) throws -> TestZtunnel {
+    func ztunnel(handover: UInt32 = 1, successor: Bool = false, serves: UInt32 = 0) throws -> TestZtunnel {
         let ztunnel = try TestZtunnel(ztunnelSocket)
-        try ztunnel.socket.send(ZDSHello(handover: handover, successor: successor).encoded())
+        try ztunnel.socket.send(ZDSHello(handover: handover, successor: successor, serves: serves).encoded())
         return ztunnel
     }
 }
@@ -114,6 +114,20 @@ final class TestAgent {
         lastID += 1
         try socket.send(KeeperRequest(id: lastID, command: command).encoded(), descriptors: descriptors)
         return lastID
+    }
+
+    /// The answer to an addition, with the listeners that it brings.
+    func keep(_ uid: String, answering id: UInt64) throws -> HandedOver {
+        while true {
+            guard try socket.waitReadable(milliseconds: 10_000) else { throw Complaint("nothing from the keeper") }
+            var buffer = [UInt8](repeating: 0, count: KeeperMessage.maximumLength)
+            let packet = try receivePacket(socket.raw, &buffer)
+            guard case .reply(let reply) = try KeeperMessage(decoding: packet.bytes).content, reply.id == id else {
+                continue
+            }
+            #expect(reply.error == nil)
+            return HandedOver(uid, reply.listeners, packet.descriptors)
+        }
     }
 
     func answer(to id: UInt64) throws -> KeeperReply {

@@ -55,6 +55,11 @@ final class MortalKeeper: PodKeeper {
         try await keeper.remove(uid: uid, drain: drain)
     }
 
+    func named() async throws(AgentError) {
+        try live()
+        try await keeper.named()
+    }
+
     func list() async throws(AgentError) -> [KeeperPodStatus] {
         try live()
         return try await keeper.list()

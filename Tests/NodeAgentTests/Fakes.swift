@@ -87,6 +87,8 @@ final class FakeKeeper: PodKeeper {
         state.withLock { $0.pods[uid] = nil }
     }
 
+    func named() async throws(AgentError) { try reach() }
+
     func list() async throws(AgentError) -> [KeeperPodStatus] {
         try reach()
         return state.withLock { Array($0.pods.values) }

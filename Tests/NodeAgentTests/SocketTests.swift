@@ -158,7 +158,7 @@ struct SocketTests {
 
             func greet() async throws {
                 let hello = try await request().request
-                #expect(hello.command == .hello(version: KeeperRequest.version))
+                #expect(hello.command == .hello(version: KeeperRequest.version, keeps: true))
                 try send(.reply(KeeperReply(id: hello.id)))
             }
         }

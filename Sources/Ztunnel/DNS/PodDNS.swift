@@ -67,6 +67,9 @@ final class PodDNS {
         }
     }
 
+    /// Prepared sockets come from another stock from now on.
+    func restock(from pod: HandedPod) { datagrams.restock(from: pod) }
+
     private func stopListening() {
         for listener in listeners { listener.close() }
         for acceptor in acceptors { acceptor.close() }

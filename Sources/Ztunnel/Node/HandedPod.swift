@@ -26,9 +26,16 @@ public final class HandedPod: Sendable {
 
     /// What the sockets are, by the kernel's numbers, and whose: of two pods that are equal in this and open, one will do.
     var sockets: PodSocketSet {
+        var sockets = listeners
+        sockets.inodes += [stock.raw, dns?.stockDescriptor ?? -1].map(Self.inode)
+        return sockets
+    }
+
+    /// The same without the stocks: a keeper that takes the place of one that was killed has other stocks.
+    var listeners: PodSocketSet {
         let descriptors =
-            [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw, stock.raw].compactMap { $0 }
-            + (dns.map { $0.datagrams + $0.listeners + [$0.stockDescriptor] } ?? [])
+            [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw].compactMap { $0 }
+            + (dns.map { $0.datagrams + $0.listeners } ?? [])
         return PodSocketSet(owner: [name, namespace, serviceAccount], inodes: descriptors.map(Self.inode))
     }
 
@@ -112,7 +119,7 @@ public final class HandedPod: Sendable {
 /// Which sockets a pod is served by.
 struct PodSocketSet: Hashable, Sendable {
     let owner: [String]
-    let inodes: [UInt64]
+    var inodes: [UInt64]
 }
 
 /// The listeners that redirection leads to.

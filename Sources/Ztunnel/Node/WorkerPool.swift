@@ -122,6 +122,8 @@ final class WorkerPool: ServedPods {
         gauges.set(served: count)
     }
 
+    var count: Int { served.withLock { $0.count } }
+
     func network(of uid: String) -> NamespaceID? { served.withLock { $0[uid]?.network } }
 
     func controlReady(_ ready: Bool) { onKeeper(ready) }

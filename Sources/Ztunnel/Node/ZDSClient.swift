@@ -14,6 +14,8 @@ protocol ServedPods: Sendable {
     /// What is to be known of a pod beside its sockets, as a whole.
     func update(uid: String, _ settings: PodSettings)
     func stopAll(except named: Set<String>)
+    /// How many pods are served.
+    var count: Int { get }
     /// The network namespace of a pod that is served and whose sockets were made here.
     func network(of uid: String) -> NamespaceID?
     /// Everything that the control side named is served (true), or the connection is gone or a pod waits (false).
@@ -76,6 +78,8 @@ final class ZDSClient: Sendable {
         while !isStopping {
             do {
                 let socket = try SeqpacketSocket.connect(path: path)
+                var hello = hello
+                if socketMaker == nil { hello.serves = UInt32(clamping: pods.count) }
                 try socket.send(hello.encoded())
                 logger.info("connected to the control side of this node", metadata: ["path": "\(path)"])
                 lastError = ""

@@ -117,6 +117,12 @@ final class PodProxy {
         }
     }
 
+    /// Prepared sockets come from another stock from now on.
+    func restock(from pod: HandedPod) {
+        stock.restock(from: pod)
+        dns?.restock(from: pod)
+    }
+
     // MARK: Connections
 
     private func adopt<Connection: InboundConnection>(_ connection: Connection) -> Connection {

@@ -31,9 +31,9 @@ final class SocketStock: EventHandler {
     static let waiterLimit = 4096
 
     private let loop: EventLoop
-    private let pod: HandedPod
+    private var pod: HandedPod
     /// For the stock of UDP sockets.
-    private let dns: DNSSockets?
+    private var dns: DNSSockets?
     private var loose: [Loose] = []
     private var waiters: Deque<any StockWaiter> = []
     private var registration: EventLoop.Registration?
@@ -41,7 +41,7 @@ final class SocketStock: EventHandler {
     /// How often a connection found the stock empty.
     private let waits: Counter
     /// For sockets that are bound to a client's address.
-    var sourcePorts: SourcePorts { pod.sourcePorts }
+    let sourcePorts: SourcePorts
 
     /// - Parameter dns: For the stock of UDP sockets instead of that of TCP sockets.
     init(loop: EventLoop, pod: HandedPod, waits: Counter, dns: DNSSockets? = nil) {
@@ -49,6 +49,7 @@ final class SocketStock: EventHandler {
         self.loop = loop
         self.pod = pod
         self.dns = dns
+        sourcePorts = pod.sourcePorts
     }
 
     deinit { closeLoose() }
@@ -70,7 +71,7 @@ final class SocketStock: EventHandler {
         waiters.append(waiter)
         if registration == nil {
             do {
-                registration = try loop.register(dns?.stockDescriptor ?? pod.stock.raw, [.read], self)
+                registration = try loop.register(queue, [.read], self)
             } catch {
                 waiters.removeLast()
                 return false
@@ -91,6 +92,22 @@ final class SocketStock: EventHandler {
         }
         if waiters.isEmpty || events.contains(.hangup) { unwatch() }
     }
+
+    /// Another keeper fills another queue; who waits at the old one waits at the new.
+    func restock(from pod: HandedPod) {
+        unwatch()
+        self.pod = pod
+        if dns != nil { dns = pod.dns }
+        guard !waiters.isEmpty else { return }
+        do {
+            registration = try loop.register(queue, [.read], self)
+        } catch {
+            // They run into their deadlines, as without a keeper.
+            return
+        }
+    }
+
+    private var queue: CInt { dns?.stockDescriptor ?? pod.stock.raw }
 
     /// Lets the sockets go; waiters run into their deadlines.
     func close() {

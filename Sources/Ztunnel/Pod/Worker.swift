@@ -64,8 +64,9 @@ final class Worker {
 
     // MARK: Pods
 
-    /// Serves a pod; one that is served already by the same sockets goes on, by others is replaced.
+    /// Serves a pod; one that is served already by the same listeners goes on with the new stock, by others is replaced.
     func serve(_ pod: HandedPod) throws(SystemError) {
+        if let proxy = pods[pod.uid], proxy.pod.listeners == pod.listeners { return proxy.restock(from: pod) }
         let proxy = try PodProxy(worker: self, pod: pod)
         proxy.dns?.resolver = pods[pod.uid]?.dns?.resolver
         retire(uid: pod.uid)
