@@ -1,5 +1,6 @@
 import Addressing
 import CNI
+import Glibc
 import Handover
 import LinuxNetwork
 import Netlink
@@ -309,10 +310,16 @@ extension AgentError {
         case let error as AgentError: self = error
         case let error as RedirectionError:
             self.init(.kernel, error.message, cause: error.cause ?? "", hint: error.hint ?? "")
-        case let error as NetlinkError: self.init(.kernel, "the kernel refused", cause: error.description)
-        case let error as SystemError: self.init(.kernel, "the kernel refused", cause: error.description)
+        case let error as NetlinkError:
+            self.init(.kernel, "the kernel refused", cause: error.description, hint: Self.hint(for: error.code))
+        case let error as SystemError:
+            self.init(.kernel, "the kernel refused", cause: error.description, hint: Self.hint(for: error.code))
         case is CancellationError: self.init(.tryAgain, "it took too long, or the agent is ending")
         default: self.init(.kernel, "\(error)")
         }
     }
+
+    static let descriptorHint = "raise the limit of open files (RLIMIT_NOFILE), or look for what holds so many"
+
+    private static func hint(for code: CInt) -> String { code == EMFILE || code == ENFILE ? descriptorHint : "" }
 }

@@ -226,7 +226,9 @@ extension NodeAgent {
             do {
                 try await takeAway(pod)
             } catch {
-                log.warning("capture was not taken away", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
+                log.warning(
+                    "capture was not taken away; trying again", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
+                takeAwayLater(pod)
             }
         }
         // A later sandbox of the same pod has the status and the keeper's entry now.

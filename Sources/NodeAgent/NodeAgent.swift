@@ -30,6 +30,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     var pods: [String: ManagedPod] = [:]
     /// Pods that are over and that the keeper has not been told about, by container ID.
     var graves: [String: PodRecord] = [:]
+    /// Namespaces of pods that are over, from which capture could not be taken yet.
+    var leftovers: [NamespaceID: Task<Void, Never>] = [:]
     /// Which container a namespace belongs to.
     var claims: [NamespaceID: String] = [:]
     /// Whose namespace has which number in the kernel's messages.
@@ -106,6 +108,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
         }
+        for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()
         driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
