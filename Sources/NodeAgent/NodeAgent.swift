@@ -1,3 +1,4 @@
+import Addressing
 import Glibc
 import Handover
 import LinuxNetwork
@@ -43,6 +44,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
     var hostProbes = HostProbes()
+    /// Whose probes the node's rules for branch interfaces were last made for; `nil` when that is not known.
+    var branchAddresses: Set<IPAddress>?
     private var vainRequests: Set<String> = []
     private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
 
