@@ -28,6 +28,7 @@ struct NeighbourFaultTests {
     func listener(port: UInt16) async throws {
         let (node, pod) = try await enrolled { $0.verifyInterval = .milliseconds(200) }
         let keeper = try #require(node.pid(of: NodePrograms.keeperName))
+        try await eventually("proven") { await node.agent.managedPods().first?.isProven == true }
         let before = try DescriptorCensus(of: keeper)
         try pod.namespace.value.run {
             var diagnostics = try SocketDiagnostics()
@@ -79,20 +80,26 @@ struct NeighbourFaultTests {
         try await eventually("the link is covered", within: .seconds(2)) {
             try backend.verify(plan, .capturing, in: pod.namespace.value).isEmpty
         }
+        let before = Self.repairedPrograms(node)
         try pod.namespace.value.run {
             var routes = try RouteSocket()
             guard !withPlace else { return try routes.deleteClsact(link) }
             for filter in try routes.filters(link, .egress).classifiers { try routes.delete(filter) }
         }
-        #expect(try !backend.verify(plan, .capturing, in: pod.namespace.value).isEmpty)
+        // Detached or attached again by now; that it was the former the figure below tells.
         try await eventually("attached again", within: .seconds(1)) {
             try backend.verify(plan, .capturing, in: pod.namespace.value).isEmpty
         }
-        try await eventually("counted") {
-            node.registry.exposition().contains("apus_agent_drift_repairs_total{reason=\"program\"}")
-        }
+        try await eventually("counted") { Self.repairedPrograms(node) > before }
         #expect(await node.call(.delete, "c1", pod).code == 0)
         try await node.stop()
+    }
+
+    private static func repairedPrograms(_ node: LiveNode) -> Int {
+        let line = node.registry.exposition().split(separator: "\n").first {
+            $0.hasPrefix("apus_agent_drift_repairs_total{reason=\"program\"}")
+        }
+        return line?.split(separator: " ").last.flatMap { Int($0) } ?? 0
     }
 
     /// Gives the pod an interface beside lo.

@@ -29,7 +29,7 @@ struct ParallelCallTests {
         #expect(try node.call(.add, count, pods[count]).code == 0)
         #expect(try node.call(.delete, count, pods[count]).code == 0)
         let untouched = try pods.map(NamespaceCensus.init)
-        let before = try node.census()
+        let before = try await node.settledCensus()
 
         func expectGood(_ replies: [CNIReply]) {
             let bad = replies.filter { $0.code != 0 }
@@ -57,9 +57,7 @@ struct ParallelCallTests {
         expectGood(try await node.all((0..<(2 * count)).map { (.delete, $0 % count, $0 < count ? pods[$0] : nil) }))
         for index in 0..<count { #expect(try NamespaceCensus(pods[index]) == untouched[index]) }
         #expect(try node.records() == 0)
-        try await eventually("agent and keeper hold what they held before", within: .seconds(20)) {
-            try node.census() == before
-        }
+        try await node.holds(before, "agent and keeper hold what they held before")
         let left = try [node.agent, node.keeper].map(DescriptorCensus.namespaces)
         #expect(left.allSatisfy { held in pods.allSatisfy { !held.contains($0.namespace.id.inode) } })
     }
@@ -69,8 +67,7 @@ struct ParallelCallTests {
         let node = try await ProgramNode(pods: 20)
         var pods: [FakePod?] = try (0..<20).map { try FakePod("10.99.0.\($0 + 1)") }
         for index in 0..<10 { #expect(try node.call(.add, index, pods[index]).code == 0) }
-        try await eventually("the stocks are full") { try node.records() == 10 }
-        let before = try node.census()
+        let before = try await node.settledCensus()
         for index in 10..<20 { #expect(try node.call(.add, index, pods[index]).code == 0) }
         let gone = Set(pods[10...].compactMap { $0?.namespace.id.inode })
         // The runtime has taken the namespaces down; what agent and keeper hold is all that keeps them.
@@ -87,9 +84,7 @@ struct ParallelCallTests {
             #expect(try Self.isCaptured(pod))
             #expect(try node.call(.check, index, pod).code == 0)
         }
-        try await eventually("nothing holds the namespaces any more") {
-            try node.census() == before
-        }
+        try await node.holds(before, "nothing holds the namespaces any more")
         for process in [node.agent, node.keeper] {
             #expect(try DescriptorCensus.namespaces(of: process).isDisjoint(with: gone))
         }

@@ -78,6 +78,28 @@ final class ProgramNode: Sendable {
 
     func census() throws -> [DescriptorCensus] { try [agent, keeper].map(DescriptorCensus.init) }
 
+    /// What they hold once nothing is under way: a look at a pod takes sockets for a moment.
+    func settledCensus() async throws -> [DescriptorCensus] {
+        var (last, equal) = (try census(), 0)
+        try await eventually("agent and keeper are quiet", within: .seconds(30)) {
+            let now = try census()
+            equal = now == last ? equal + 1 : 0
+            last = now
+            return equal == 40
+        }
+        return last
+    }
+
+    /// Waits until they hold what they held, and says what they hold if they do not.
+    func holds(_ before: [DescriptorCensus], _ what: String) async throws {
+        do {
+            try await eventually(what, within: .seconds(20)) { try census() == before }
+        } catch {
+            Issue.record("\(what): \(try census()) instead of \(before)")
+            throw error
+        }
+    }
+
     /// The records of pods.
     func records() throws -> Int {
         let store = PodRecordStore(folder: folder.path + "/run/pods")
