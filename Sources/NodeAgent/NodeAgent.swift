@@ -26,7 +26,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
 
-    var objects: ObjectSnapshot
+    var objects: ObjectSnapshot { didSet { authenticationModes = PeerAuthenticationModes(objects) } }
+    private(set) var authenticationModes: PeerAuthenticationModes
     /// By container ID.
     var pods: [String: ManagedPod] = [:]
     /// Pods that are over and that the keeper has not been told about, by container ID.
@@ -67,7 +68,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
         rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
-        objects = source.snapshot()
+        let objects = source.snapshot()
+        self.objects = objects
+        authenticationModes = PeerAuthenticationModes(objects)
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
