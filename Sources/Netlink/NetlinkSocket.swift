@@ -160,13 +160,14 @@ public struct NetlinkSocket: ~Copyable {
             operation: operation, code: EINTR, detail: "it changed under each of \(Self.mostAttempts) readings")
     }
 
-    /// With the pauses some 100 ms in all.
-    static let mostAttempts = 8
+    /// Enough for somebody else who commits without a pause, under which every third reading has to be made again. With the
+    /// pauses 200 ms at most.
+    static let mostAttempts = 16
 
     /// Waits a little before the next attempt at what others are busy with: about 1 ms, then twice as long each time up to
-    /// 32 ms, with jitter.
+    /// 16 ms, with jitter.
     static func pause(before attempt: Int) {
-        let longest = 1_000 << Swift.min(attempt - 1, 5)
+        let longest = 1_000 << Swift.min(attempt - 1, 4)
         usleep(useconds_t(Int.random(in: (longest / 2)...longest)))
     }
 

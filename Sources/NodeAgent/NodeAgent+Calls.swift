@@ -1,6 +1,5 @@
 import Addressing
 import CNI
-import Glibc
 import Handover
 import LinuxNetwork
 import Netlink
@@ -318,8 +317,4 @@ extension AgentError {
         default: self.init(.kernel, "\(error)")
         }
     }
-
-    static let descriptorHint = "raise the limit of open files (RLIMIT_NOFILE), or look for what holds so many"
-
-    private static func hint(for code: CInt) -> String { code == EMFILE || code == ENFILE ? descriptorHint : "" }
 }
