@@ -126,14 +126,15 @@ public struct NetlinkSocket: ~Copyable {
     }
 
     /// Asks for a dump and hands every object's body to `each`. A dump that changed while it was read is read again,
-    /// a few times; `reset` tells the receiver to forget what it has.
+    /// a few times with pauses that grow; `reset` tells the receiver to forget what it has.
     mutating func dump(
         _ message: Message, _ operation: String, reset: () -> Void,
         each: (_ type: UInt16, _ body: ArraySlice<UInt8>) -> Void
     ) throws(NetlinkError) {
         var message = message
         message.flags |= Flag.dump
-        for _ in 0..<8 {
+        for attempt in 0..<Self.mostAttempts {
+            if attempt > 0 { Self.pause(before: attempt) }
             reset()
             var interrupted = false
             let last = try send([message], operation)
@@ -155,7 +156,19 @@ public struct NetlinkSocket: ~Copyable {
             }
             if !interrupted { return }
         }
-        throw NetlinkError(operation: operation, code: EINTR, detail: "it changed under each of 8 readings")
+        throw NetlinkError(
+            operation: operation, code: EINTR, detail: "it changed under each of \(Self.mostAttempts) readings")
+    }
+
+    /// Enough for somebody else who commits without a pause, under which every third reading has to be made again. With the
+    /// pauses 200 ms at most.
+    static let mostAttempts = 16
+
+    /// Waits a little before the next attempt at what others are busy with: about 1 ms, then twice as long each time up to
+    /// 16 ms, with jitter.
+    static func pause(before attempt: Int) {
+        let longest = 1_000 << Swift.min(attempt - 1, 4)
+        usleep(useconds_t(Int.random(in: (longest / 2)...longest)))
     }
 
     private enum MessageType {

@@ -90,6 +90,8 @@ public enum Nftables {
         /// Sets the packet's mark from the register.
         case setMark
         case loadConntrack(Conntrack)
+        /// 2 bytes, network order.
+        case loadConntrackPort(ConntrackPort)
         /// Sets the connection's mark from the register.
         case setConntrackMark
         /// Sets the zone of a connection that conntrack has not seen yet from the register; 2 bytes, machine order.
@@ -147,6 +149,20 @@ public enum Nftables {
         case status = 2
         /// 4 bytes, machine order.
         case mark = 3
+    }
+
+    /// A port of a connection as conntrack has it, whatever the packet at hand says.
+    public enum ConntrackPort: Hashable, Sendable {
+        /// Where the connection wanted to go, before translation.
+        case originalDestination
+        /// Whom its answers come from, before they are translated back.
+        case replySource
+    }
+
+    /// Bits of ``Conntrack/status``.
+    public enum ConntrackStatus {
+        /// The destination was translated.
+        public static let destinationTranslated: UInt32 = 0x20
     }
 
     /// Bits of ``Conntrack/state``.

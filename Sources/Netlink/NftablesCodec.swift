@@ -3,6 +3,8 @@ enum NftablesWire {
     static let inet: UInt8 = 1
     /// NFT_CT_ZONE.
     static let conntrackZone: UInt32 = 17
+    /// NFT_CT_PROTO_DST and NFT_CT_PROTO_SRC, which go with the directions original (0) and reply (1).
+    static let conntrackPorts: [Nftables.ConntrackPort: UInt32] = [.originalDestination: 12, .replySource: 11]
     /// NFT_SOCKET_CGROUPV2.
     static let socketCgroup: UInt32 = 3
 
@@ -130,7 +132,7 @@ extension Nftables.Expression {
     var name: String {
         switch self {
         case .loadMeta, .setMark: "meta"
-        case .loadConntrack, .setConntrackMark, .setConntrackZone: "ct"
+        case .loadConntrack, .loadConntrackPort, .setConntrackMark, .setConntrackZone: "ct"
         case .loadPayload, .loadPayloadBeside: "payload"
         case .loadSocketCgroup: "socket"
         case .lookup: "lookup"
@@ -159,6 +161,10 @@ extension Nftables.Expression {
             case .loadConntrack(let key):
                 data.put(2, bigEndian: key.rawValue)
                 data.put(1, bigEndian: register)
+            case .loadConntrackPort(let port):
+                data.put(2, bigEndian: NftablesWire.conntrackPorts[port] ?? 0)
+                data.put(1, bigEndian: register)
+                data.put(3, [port == .originalDestination ? 0 : 1])
             case .setConntrackMark:
                 data.put(2, bigEndian: Nftables.Conntrack.mark.rawValue)
                 data.put(4, bigEndian: register)
@@ -239,7 +245,11 @@ extension Nftables.Expression {
             return data.bigEndian32(3) == register && setsMark ? .setMark : nil
         case "ct":
             // A direction makes it another expression.
-            guard data[3] == nil else { return nil }
+            if let direction = data[3] {
+                guard data.bigEndian32(1) == register, let key = data.bigEndian32(2) else { return nil }
+                let wanted: Nftables.ConntrackPort = direction.first == 0 ? .originalDestination : .replySource
+                return NftablesWire.conntrackPorts[wanted] == key ? .loadConntrackPort(wanted) : nil
+            }
             if data.bigEndian32(1) == register,
                 let key = data.bigEndian32(2).flatMap(Nftables.Conntrack.init(rawValue:))
             {

@@ -8,7 +8,8 @@ public struct NftablesSocket: ~Copyable {
         socket = try NetlinkSocket(.netfilter)
     }
 
-    /// Applies all changes, or none: one nf_tables transaction.
+    /// Applies all changes, or none: one nf_tables transaction. While something else is in the way of it (what is to go is
+    /// in use, the tables change under it) it is tried again a few times, with pauses that grow.
     public mutating func commit(_ batch: Nftables.Batch) throws(NetlinkError) {
         guard !batch.steps.isEmpty else { return }
         let frame = NftablesWire.header(family: 0, resource: 10)
@@ -16,10 +17,22 @@ public struct NftablesSocket: ~Copyable {
         messages += batch.steps.map(\.message)
         messages.append(NetlinkSocket.Message(type: NftablesWire.batchEnd, body: frame))
         let names = batch.steps.map(\.name)
-        try socket.transaction(messages) { index in
-            names.indices.contains(index - 1) ? names[index - 1] : "nf_tables transaction"
+        var attempt = 0
+        while true {
+            do throws(NetlinkError) {
+                return try socket.transaction(messages) { index in
+                    names.indices.contains(index - 1) ? names[index - 1] : "nf_tables transaction"
+                }
+            } catch {
+                attempt += 1
+                guard Self.passing.contains(error.code), attempt < NetlinkSocket.mostAttempts else { throw error }
+                NetlinkSocket.pause(before: attempt)
+            }
         }
     }
+
+    /// Refusals of a whole transaction that another moment may not bring.
+    private static let passing: Set<CInt> = [EBUSY, EAGAIN, EINTR, ERESTART]
 
     /// The table of that name and family with all its chains, rules and sets; `nil` when there is none.
     public mutating func table(

@@ -69,6 +69,8 @@ private struct NftablesRuleWriter {
         case .sourceNAT(let family):
             say("snat \(family == .v4 ? "ip" : "ip6") to \(Self.text(immediate ?? [], .address))")
         case .loadConntrack(let key): loaded = ("ct \(key)", key == .state ? .state : .hexMark)
+        case .loadConntrackPort(let port):
+            loaded = (port == .originalDestination ? "ct original proto-dst" : "ct reply proto-src", .port)
         case .loadSocketCgroup(let level): loaded = ("socket cgroupv2 level \(level)", .number)
         case .bitwise(let mask, let xor): self.mask = (mask, xor)
         case .compare(let comparison, let value): compare(comparison, value)

@@ -20,9 +20,21 @@ final class CNIServer: Sendable {
     typealias Handler = @Sendable (CNICall) async -> CNIReply
 
     /// Connections beyond these are told to try again later.
-    static let mostCalls = 64
+    static let mostCalls = 256
+    /// Connections that are being told so; those beyond wait in the listener's queue.
+    static let mostRefusals = 64
     /// From the connection to the reply.
     static let timeout = Duration.seconds(10)
+    /// From the connection of a caller that is turned away to its request.
+    static let refusalTimeout = Duration.seconds(1)
+
+    static var full: AgentError { AgentError(.tryAgain, "the node agent has \(mostCalls) requests in hand already") }
+
+    static func outOfDescriptors(_ error: SystemError) -> AgentError {
+        AgentError(
+            .tryAgain, "the node agent has no file descriptor left", cause: error.description,
+            hint: AgentError.descriptorHint)
+    }
 
     private let thread: EventLoopThread<CNIAcceptor>
     private let path: String
@@ -38,7 +50,7 @@ final class CNIServer: Sendable {
             try check("remove the stale \(path)") { unlink(path) }
         }
         thread = try EventLoopThread(name: "agent-cni") { loop in
-            let listener = try SeqpacketSocket.listen(path: path, mode: 0o600, backlog: 128)
+            let listener = try SeqpacketSocket.listen(path: path, mode: 0o600, backlog: 256)
             return try CNIAcceptor(loop, listener, log: log, handler: handler)
         }
     }

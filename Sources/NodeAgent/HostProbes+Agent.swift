@@ -108,6 +108,7 @@ extension NodeAgent {
                 "the node's rules for probes cannot be made; probes are subject to policy",
                 metadata: ["error": "\(error)"])
         }
+        await makeBranchRulesHold(for: Set(hostProbes.applied.map { Array($0.destinations.keys) } ?? []))
     }
 
     /// Looks for kubelet's cgroup, where somebody needs it.

@@ -309,8 +309,10 @@ extension AgentError {
         case let error as AgentError: self = error
         case let error as RedirectionError:
             self.init(.kernel, error.message, cause: error.cause ?? "", hint: error.hint ?? "")
-        case let error as NetlinkError: self.init(.kernel, "the kernel refused", cause: error.description)
-        case let error as SystemError: self.init(.kernel, "the kernel refused", cause: error.description)
+        case let error as NetlinkError:
+            self.init(.kernel, "the kernel refused", cause: error.description, hint: Self.hint(for: error.code))
+        case let error as SystemError:
+            self.init(.kernel, "the kernel refused", cause: error.description, hint: Self.hint(for: error.code))
         case is CancellationError: self.init(.tryAgain, "it took too long, or the agent is ending")
         default: self.init(.kernel, "\(error)")
         }

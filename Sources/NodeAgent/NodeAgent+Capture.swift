@@ -20,7 +20,7 @@ extension NodeAgent {
         pod.record.plan = RedirectionPlan(
             families: families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
-            virtualInterfaces: overrides.virtualInterfaces)
+            virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: failsClosed(pod))
         pod.record.plan = await exemptingProbes(pod, object)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
@@ -226,7 +226,9 @@ extension NodeAgent {
             do {
                 try await takeAway(pod)
             } catch {
-                log.warning("capture was not taken away", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
+                log.warning(
+                    "capture was not taken away; trying again", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
+                takeAwayLater(pod)
             }
         }
         // A later sandbox of the same pod has the status and the keeper's entry now.

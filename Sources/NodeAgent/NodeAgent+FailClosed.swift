@@ -13,7 +13,7 @@ extension NodeAgent {
         for word in words.compactMap({ $0[MeshLabel.failClosed] }) {
             if let value = CaptureOverrides.boolean(word) { return value }
         }
-        return configuration.failsClosed || PeerAuthenticationModes(objects).isStrictAnywhere(object)
+        return configuration.failsClosed || authenticationModes.isStrictAnywhere(object)
     }
 
     /// Keeps the pod off the network if that is wanted while capture is in doubt.

@@ -61,7 +61,7 @@ extension NodeAgent {
     private enum ReasonToCut: String { case strict, deadline }
 
     private func reasonToCut(_ pod: ManagedPod, since: ContinuousClock.Instant) -> ReasonToCut? {
-        if let object = object(of: pod.record), PeerAuthenticationModes(objects).isStrictAnywhere(object) {
+        if let object = object(of: pod.record), authenticationModes.isStrictAnywhere(object) {
             return .strict
         }
         guard let deadline = configuration.sparedDeadline else { return nil }

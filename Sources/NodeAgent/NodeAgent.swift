@@ -1,3 +1,4 @@
+import Addressing
 import Glibc
 import Handover
 import LinuxNetwork
@@ -25,11 +26,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
 
-    var objects: ObjectSnapshot
+    var objects: ObjectSnapshot { didSet { authenticationModes = PeerAuthenticationModes(objects) } }
+    private(set) var authenticationModes: PeerAuthenticationModes
     /// By container ID.
     var pods: [String: ManagedPod] = [:]
     /// Pods that are over and that the keeper has not been told about, by container ID.
     var graves: [String: PodRecord] = [:]
+    /// Namespaces of pods that are over, from which capture could not be taken yet.
+    var leftovers: [NamespaceID: Task<Void, Never>] = [:]
     /// Which container a namespace belongs to.
     var claims: [NamespaceID: String] = [:]
     /// Whose namespace has which number in the kernel's messages.
@@ -43,6 +47,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The keeper's list has been read since the connection was made: a pod without a state is one it does not have.
     var isKeeperListed = false
     var hostProbes = HostProbes()
+    /// Whose probes the node's rules for branch interfaces were last made for; `nil` when that is not known.
+    var branchAddresses: Set<IPAddress>?
     private var vainRequests: Set<String> = []
     private var turns: [String: [CheckedContinuation<Void, Never>]] = [:]
 
@@ -64,7 +70,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
         rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
-        objects = source.snapshot()
+        let objects = source.snapshot()
+        self.objects = objects
+        authenticationModes = PeerAuthenticationModes(objects)
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
@@ -108,6 +116,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
         }
+        for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()
         naming?.cancel()
         driftWatch?.stop()

@@ -44,6 +44,8 @@ public struct NodeAgentConfiguration: Sendable {
     public var probeExemption = ProbeExemption.off
     /// The cgroup that kubelet makes its sockets in, as `/proc/PID/cgroup` has it; looked for unless given.
     public var kubeletCgroup: String?
+    /// Whether probes are led to pods on AWS's branch interfaces where the node has such pods.
+    public var servesBranchInterfaces = true
     /// How often is looked whether kubelet has another cgroup.
     public var kubeletInterval = Duration.seconds(1)
     /// kubelet's `clusterDNS` and `clusterDomain`, and the resolv.conf it gives pods that use the node's.

@@ -78,6 +78,7 @@ extension PodRecord {
                 .init("virtualInterfaces", strings(plan.virtualInterfaces)),
                 .init("probePorts", .array(plan.probePorts.map { .number(JSONNumber(Int($0))) })),
                 .init("exemptsEveryProbePort", .bool(plan.exemptsEveryProbePort)),
+                .init("dropsUncaptured", .bool(plan.dropsUncaptured)),
                 .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
                 .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
                 .init("terminating", .bool(settings.isTerminating)),
@@ -131,7 +132,7 @@ extension PodRecord {
             case .bool(let capturesInbound) = object["capturesInbound"],
             let limit = count("connectionLimit"), let rate = count("connectionRate"),
             let isTerminating = flag("terminating"), let probePorts = ports("probePorts"),
-            let everyProbePort = flag("exemptsEveryProbePort")
+            let everyProbePort = flag("exemptsEveryProbePort"), let dropsUncaptured = flag("dropsUncaptured")
         else { return nil }
         // Absent in records of an agent that did not capture it.
         let capturesDNS: Bool
@@ -161,7 +162,8 @@ extension PodRecord {
             phase: phase,
             plan: RedirectionPlan(
                 families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS,
-                virtualInterfaces: virtualInterfaces, probePorts: probePorts, exemptsEveryProbePort: everyProbePort),
+                virtualInterfaces: virtualInterfaces, probePorts: probePorts, exemptsEveryProbePort: everyProbePort,
+                dropsUncaptured: dropsUncaptured),
             settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

@@ -3,6 +3,8 @@ import Addressing
 /// One difference between what should hold in a namespace and what does.
 public enum Drift: Hashable, Sendable {
     case tableMissing
+    /// The table that drops what capture has missed.
+    case secondLineMissing
     case chainMissing(String)
     /// Another type, hook, priority or policy.
     case chainDiffers(String)
@@ -33,7 +35,7 @@ public enum Drift: Hashable, Sendable {
     /// A word for metrics.
     public var reason: String {
         switch self {
-        case .tableMissing: "table"
+        case .tableMissing, .secondLineMissing: "table"
         case .chainMissing, .chainDiffers, .chainUnexpected: "chain"
         case .ruleMissing, .ruleUnexpected, .rulesReordered: "rule"
         case .routeMissing: "route"
@@ -52,6 +54,7 @@ extension Drift: CustomStringConvertible {
     public var description: String {
         switch self {
         case .tableMissing: "table inet apus is missing"
+        case .secondLineMissing: "table inet \(SecondLine.table) is missing"
         case .chainMissing(let chain): "chain \(chain) is missing"
         case .chainDiffers(let chain): "chain \(chain) is not hooked as it should be"
         case .chainUnexpected(let chain): "chain \(chain) is not ours"

@@ -29,6 +29,7 @@ public struct NftablesBackend: RedirectionBackend {
                 let table = try nftables.table(RedirectionTable.name)
                 return try PolicyRouting.drift(plan, &routes)
                     + Self.drift(table, RedirectionTable.chains(plan, phase))
+                    + SecondLine.drift(plan, phase, &nftables)
                     + Self.settingDrift(plan, table)
             }
         }
@@ -68,7 +69,9 @@ public struct NftablesBackend: RedirectionBackend {
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
             try PolicyRouting.establish(plan, &routes)
-            try nftables.commit(changes(from: table, to: RedirectionTable.chains(plan, phase)))
+            var batch = changes(from: table, to: RedirectionTable.chains(plan, phase))
+            try SecondLine.change(to: plan, phase, &nftables, &batch)
+            try nftables.commit(batch)
         }
     }
 
@@ -99,6 +102,8 @@ public struct NftablesBackend: RedirectionBackend {
         // a connection that was open before capture would be cut if conntrack took it up under redirecting rules.
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var leaving = Nftables.Batch()
+            // Before anything is no longer captured, in the same transaction.
+            try SecondLine.remove(&nftables, &leaving)
             let translating = [RedirectionTable.Chain.natPrerouting, RedirectionTable.Chain.natOutput]
             for chain in table?.chains ?? [] where translating.contains(chain.name) {
                 leaving.flush(table: RedirectionTable.name, chain: chain.name)

@@ -21,6 +21,9 @@ public struct RedirectionPlan: Hashable, Sendable {
     public private(set) var virtualInterfaces: [String]
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
+    /// Whether new TCP connections that should be captured and are not are dropped, by rules that do not depend on those that
+    /// capture: for the moment between damage and repair. Capture by nf_tables only; the other takes no notice of it.
+    public var dropsUncaptured: Bool
     /// Who makes the proxy's sockets. Empty, as Istio has it: whoever sets the mark is taken for the proxy. Otherwise the
     /// mark alone does not get a packet past capture (Linux 5.13 and later); every group whose sockets are still in use
     /// must be named.
@@ -38,7 +41,8 @@ public struct RedirectionPlan: Hashable, Sendable {
     public init(
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
         capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true,
-        probePorts: [UInt16] = [], exemptsEveryProbePort: Bool = false, creators: Set<SocketCreator> = []
+        probePorts: [UInt16] = [], exemptsEveryProbePort: Bool = false, creators: Set<SocketCreator> = [],
+        dropsUncaptured: Bool = false
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
@@ -47,6 +51,7 @@ public struct RedirectionPlan: Hashable, Sendable {
         self.virtualInterfaces = Array(names.prefix(Self.mostVirtualInterfaces))
         self.sparesOpenConnections = sparesOpenConnections
         self.creators = creators
+        self.dropsUncaptured = dropsUncaptured
         self.probePorts = Self.normalized(probePorts)
         self.exemptsEveryProbePort = exemptsEveryProbePort
     }

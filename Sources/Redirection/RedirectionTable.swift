@@ -126,7 +126,7 @@ enum RedirectionTable {
     }
 
     /// What probes may reach: a family and a port each, `nil` for every port.
-    private static func exemptions(_ plan: RedirectionPlan) -> [(IPAddress.Family, UInt16?)] {
+    static func exemptions(_ plan: RedirectionPlan) -> [(IPAddress.Family, UInt16?)] {
         let ports: [UInt16?] = plan.exemptsEveryProbePort ? [nil] : plan.probePorts
         return plan.orderedFamilies.flatMap { family in ports.map { (family, $0) } }
     }
@@ -166,7 +166,7 @@ enum RedirectionTable {
 
     /// What the proxy sends, where it is known whose sockets are the proxy's: by mark and creator together. What cannot be
     /// told from others is captured.
-    private static func ours(_ plan: RedirectionPlan) -> [Nftables.Rule] {
+    static func ours(_ plan: RedirectionPlan) -> [Nftables.Rule] {
         plan.creators.sorted { ($0.level, $0.cgroup) < ($1.level, $1.cgroup) }.map { creator in
             rule("what ztunnel sends") {
                 $0.mark(.equal, Mark.ztunnel, mask: Mark.mask)

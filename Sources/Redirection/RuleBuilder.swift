@@ -100,6 +100,28 @@ struct RuleBuilder {
         ]
     }
 
+    /// The first packet of a connection, from the side that opens it; ``tcp()`` must have been said.
+    mutating func opens() {
+        // The flags SYN (2) and ACK (16).
+        expressions += [
+            .loadPayload(.transport, offset: 13, length: 1), .bitwise(mask: [0x12], xor: [0]), .compare(.equal, [0x02]),
+        ]
+    }
+
+    /// The connection's destination was translated.
+    mutating func translated() {
+        expressions += [
+            .loadConntrack(.status),
+            .bitwise(mask: Self.native(Nftables.ConntrackStatus.destinationTranslated), xor: Self.native(0)),
+            .compare(.notEqual, Self.native(0)),
+        ]
+    }
+
+    /// Compares a port of the packet's connection; ``tcp()`` must have been said.
+    mutating func connectionPort(_ which: Nftables.ConntrackPort, _ port: UInt16) {
+        expressions += [.loadConntrackPort(which), .compare(.equal, Self.bigEndian(port))]
+    }
+
     /// Matches when the packet is for an address and port of the set; ``family(_:)`` and ``tcp()`` must have been said.
     mutating func destinationAndPort(_ family: IPAddress.Family, in set: String) {
         let (offset, length): (UInt32, UInt32) = family == .v4 ? (16, 4) : (24, 16)

@@ -58,6 +58,14 @@ struct AgentCommand: AsyncParsableCommand {
 
     @Option(help: "kubelet's cgroup, as /proc/PID/cgroup has it; looked for unless given.")
     var kubeletCgroup: String?
+
+    @Option(
+        help: """
+            Whether probes are led to pods with AWS security groups, where the node has such pods: true or false. Istio's \
+            AMBIENT_ENABLE_AWS_BRANCH_ENI_PROBE.
+            """)
+    var awsBranchEniProbe = true
+
     @Option(help: "What captures the pods' traffic: nftables, ebpf, or auto, which tries what the kernel has.")
     var redirection = RedirectionMode.nftables
 
@@ -192,6 +200,7 @@ struct AgentCommand: AsyncParsableCommand {
         settings.sparedDeadline = sparedDeadline.map { .seconds($0) }
         settings.probeExemption = ProbeExemption(rawValue: probeExemption) ?? .off
         settings.kubeletCgroup = kubeletCgroup
+        settings.servesBranchInterfaces = awsBranchEniProbe
         settings.clusterDNS = clusterDns.split(separator: ",").compactMap { IPAddress($0) }
         settings.clusterDomain = clusterDomain
         if let tokenSocket {

@@ -170,6 +170,46 @@ struct DriftRepairTests {
         try await fixture.stop()
     }
 
+    private static func hasSecondLine(_ pod: FakePod) throws -> Bool {
+        try pod.namespace.value.run {
+            var nftables = try NftablesSocket()
+            return try nftables.table("apus-line") != nil
+        }
+    }
+
+    @Test("a pod that fails closed has the second line behind its capture, for as long as it does")
+    func secondLine() async throws {
+        let (fixture, pod) = try await enrolled()
+        #expect(try !Self.hasSecondLine(pod))
+        let policy = PeerAuthentication(metadata: ObjectMeta(name: "strict", namespace: "shop"), mode: .strict)
+        fixture.source.change { $0.insert(.peerAuthentication(policy)) }
+        try await eventually("there") { try Self.hasSecondLine(pod) }
+        // It is repaired as the rest is, and so is what it stands behind.
+        try pod.namespace.value.run {
+            var nftables = try NftablesSocket()
+            var batch = Nftables.Batch()
+            batch.removeTable("apus-line")
+            try nftables.commit(batch)
+        }
+        try await eventually("repaired", within: .seconds(1)) { try Self.hasSecondLine(pod) }
+        #expect(try pod.drift().isEmpty)
+        // The next agent takes it for its own.
+        try await eventually("quiet") { await fixture.agent.isQuiet }
+        try await fixture.stop()
+        let next = try await AgentFixture(folder: fixture.folder, source: fixture.source, keeperPods: fixture.keeper)
+        try await eventually("quiet") { await next.agent.isQuiet }
+        #expect(try Self.hasSecondLine(pod))
+        #expect(next.journal.all.isEmpty)
+        next.source.change { $0.peerAuthentications = [:] }
+        try await eventually("gone") { try !Self.hasSecondLine(pod) }
+        #expect(try pod.drift().isEmpty)
+        next.source.change { $0.insert(.peerAuthentication(policy)) }
+        try await eventually("back") { try Self.hasSecondLine(pod) }
+        #expect(await next.call(.delete, "c1", pod, uid: "u-1").code == 0)
+        #expect(try !Self.hasSecondLine(pod) && !pod.hasCapture())
+        try await next.stop()
+    }
+
     @Test("a pod that is blocked and leaves the mesh, or ends, is free")
     func freed() async throws {
         let (fixture, pod) = try await enrolled { $0.failsClosed = true }

@@ -343,3 +343,63 @@ private final class RealProcess {
 
     deinit { end() }
 }
+
+@Suite("Pods on branch interfaces in the agent's hands", .serialized)
+struct BranchInterfaceAgentTests {
+    private static let pod = PolicyRule(.v4, priority: 512, destination: CIDR(IPAddress(10, 99, 0, 7)), table: 101)
+
+    /// A node with a link to a pod, and what AWS's plugin makes for it.
+    private static func node() throws -> SharedNamespace {
+        let node = SharedNamespace(try NetworkNamespace.make())
+        try node.value.run {
+            let setting = try FileDescriptor.open("/proc/sys/net/ipv4/tcp_early_demux", flags: O_WRONLY)
+            let raw = setting.raw
+            try #require(write(raw, "0", 1) == 1)
+            var routes = try RouteSocket()
+            try routes.createBridge("veni0")
+            let link = try #require(try routes.link(named: "veni0"))
+            try routes.setUp(link.index)
+            try routes.add(Route(to: CIDR(IPAddress(10, 99, 0, 7)), interface: link.index, table: 101))
+            try routes.add(PolicyRule(.v4, priority: 10, inputInterface: "veni0", table: 101))
+        }
+        return node
+    }
+
+    private static func rules(_ node: SharedNamespace) throws -> [PolicyRule] {
+        try node.value.run { () throws(NetlinkError) in
+            var routes = try RouteSocket()
+            return try routes.rules(.v4)
+        }
+    }
+
+    @Test(
+        "the rules are there while a pod's probes are exempt, come back when taken away, and go",
+        arguments: [true, false])
+    func life(isServed: Bool) async throws {
+        let node = try Self.node()
+        let before = try Self.rules(node)
+        let fixture = try await AgentFixture(node: node) {
+            $0.probeExemption = .istio
+            $0.servesBranchInterfaces = isServed
+        }
+        fixture.source.setNamespace("shop", ambient: true)
+        fixture.source.setPod("web", uid: "u-1")
+        let pod = try FakePod()
+        #expect(await fixture.call(.add, "c1", pod, uid: "u-1").code == 0)
+        if isServed {
+            #expect(try Self.rules(node).contains(Self.pod))
+            try node.value.run { () throws(NetlinkError) in
+                var routes = try RouteSocket()
+                try routes.delete(Self.pod)
+            }
+            await fixture.agent.reassertHostRules()
+            #expect(try Self.rules(node).contains(Self.pod))
+            #expect(fixture.registry.exposition().contains("apus_agent_drift_repairs_total{reason=\"policy_rule\"} 1"))
+        } else {
+            #expect(try Self.rules(node) == before)
+        }
+        #expect(await fixture.call(.delete, "c1", pod).code == 0)
+        #expect(try Self.rules(node) == before)
+        try await fixture.stop()
+    }
+}

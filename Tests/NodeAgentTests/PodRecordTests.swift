@@ -48,7 +48,7 @@ struct PodRecordTests {
             // Records of earlier agents have no word on these.
             let mayLack = [
                 "capturesDNS", "connectionLimit", "connectionRate", "terminating", "virtualInterfaces", "probePorts",
-                "exemptsEveryProbePort",
+                "exemptsEveryProbePort", "dropsUncaptured",
             ].contains(member.name)
             #expect((PodRecord(json: .object(part)) != nil) == mayLack, "without \(member.name)")
             part[member.name] = .object(JSONObject())
