@@ -59,7 +59,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.backend = backend
         self.metrics = try AgentMetrics(metrics)
         self.log = log
-        rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
+        rules = EnrolmentRules(
+            exemptNamespaces: configuration.exemptNamespaces, selectors: configuration.enablementSelectors)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
         objects = source.snapshot()
@@ -96,6 +97,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { await self.keepHostRules() }
             group.addTask { await self.takeInWhatSlippedThrough() }
             group.addTask { await self.forgetWhatWasTakenIn() }
+            group.addTask { await self.watchSource() }
             await group.waitForAll()
         }
         server.close()
@@ -105,6 +107,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.resolverWatch?.cancel()
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
+            pod.reportAgain?.cancel()
         }
         hostSuspicion?.cancel()
         driftWatch?.stop()
@@ -152,8 +155,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
     func object(of record: PodRecord) -> Pod? {
         let name = ObjectName(namespace: record.podNamespace, name: record.podName)
-        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID) else { return nil }
+        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID), isDecidable(pod, in: objects)
+        else { return nil }
         return pod
+    }
+
+    /// The labels of the pod's namespace are known, or there are none.
+    func isDecidable(_ pod: Pod, in snapshot: ObjectSnapshot) -> Bool {
+        !configuration.namespacesAreObjects || snapshot.namespaces[pod.metadata.namespace] != nil
     }
 
     static func mayBe(_ pod: Pod, uid: String) -> Bool {
@@ -187,6 +196,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
     }
 
     // MARK: What others may know
+
+    /// Pods can be attached: the keeper is there, and so are the objects.
+    public var isReady: Bool { isKeeperConnected && source.health.isSynced }
 
     /// All pods in the agent's care, by name.
     public func managedPods() -> [AgentPod] {

@@ -76,11 +76,6 @@ public struct DocumentNode: Sendable {
     var kind: DocumentTree.Kind { value.kind }
     var scalar: String { tree.string(value) }
 
-    var isNull: Bool {
-        guard kind == .plain else { return false }
-        return value.length == 0 || ["~", "null", "Null", "NULL"].contains(scalar)
-    }
-
     /// Of a mapping: names with their values, as they were written. Of anything else: nothing.
     var members: Members { Members(tree: tree, parent: kind == .mapping ? index : nil) }
 
@@ -143,4 +138,12 @@ extension DocumentNode {
         }
     }
     public var isMapping: Bool { kind == .mapping }
+    public var isNull: Bool {
+        guard kind == .plain else { return false }
+        return value.length == 0 || ["~", "null", "Null", "NULL"].contains(scalar)
+    }
+    /// A scalar as it was written.
+    public var plainText: String { kind == .plain || kind == .quoted ? scalar : "" }
+    /// Of a mapping: names with their values, those that are `null` included. Of anything else: nothing.
+    public var fields: [(name: String, value: DocumentNode)] { members.map { ($0.name.scalar, $0.value) } }
 }
