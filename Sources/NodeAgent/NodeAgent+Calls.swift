@@ -88,6 +88,8 @@ extension NodeAgent {
                     netnsPath: request.netnsPath, namespaceID: namespace.id, uid: uid,
                     objectUID: object.metadata.uid, podName: request.podName, podNamespace: request.podNamespace,
                     serviceAccount: object.spec.serviceAccountName, addresses: []), namespace)
+            // So that a pod that never was in the mesh is not written to when it ends.
+            pod.reported = reportedState(of: pod.record)
             isNew = true
         }
         if !pod.record.interfaces.contains(request.interfaceName) {

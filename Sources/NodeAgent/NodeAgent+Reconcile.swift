@@ -57,7 +57,8 @@ extension NodeAgent {
         updateGauges()
     }
 
-    private func reportedState(of record: PodRecord) -> ManagedPod.Report? {
+    /// What the pod's object says of its state.
+    func reportedState(of record: PodRecord) -> ManagedPod.Report? {
         guard let object = object(of: record) else { return nil }
         let annotations = object.metadata.annotations
         let state: ManagedPod.Report.State =

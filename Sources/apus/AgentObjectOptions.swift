@@ -32,9 +32,14 @@ struct AgentObjectOptions: ParsableArguments {
     @Option(help: "With --remove-taint: the taint's key.")
     var taint = NodeTaint.notReady
 
+    /// Objects come from a cluster: as asked for, or because this is a pod and nothing else is said.
+    private var usesCluster: Bool {
+        cluster.isGiven || source.isEmpty && status.isEmpty && ClusterOptions.isInPod
+    }
+
     func check() throws {
         try cluster.check()
-        if cluster.isGiven {
+        if usesCluster {
             guard source.isEmpty, status.isEmpty else {
                 throw ValidationError("--source and --status are for folders: leave them out with a cluster")
             }
@@ -59,13 +64,13 @@ struct AgentObjectOptions: ParsableArguments {
 
     func configure(_ settings: inout NodeAgentConfiguration) throws {
         if let selectors = try selectors() { settings.enablementSelectors = selectors }
-        guard cluster.isGiven else { return }
+        guard usesCluster else { return }
         settings.namespacesAreObjects = true
         settings.objectWait = .seconds(5)
     }
 
     func open(node: String) throws -> AgentObjects {
-        guard cluster.isGiven else {
+        guard usesCluster else {
             for folder in [source, status] {
                 _ = try LinuxNetwork.check("read the folder \(folder)") { access(folder, R_OK | X_OK) }
             }

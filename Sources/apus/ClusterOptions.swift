@@ -4,7 +4,11 @@ import Kubernetes
 
 /// How to reach the cluster whose objects are read.
 struct ClusterOptions: ParsableArguments {
-    @Flag(help: "Read the objects of the cluster that this pod is in, by its service account.")
+    @Flag(
+        help: """
+            Read the objects of the cluster that this pod is in, by its service account. So it is in a pod when nothing \
+            else is said.
+            """)
     var inCluster = false
 
     @Option(help: "Read the objects of a cluster by a file as kubectl has it.")
@@ -15,6 +19,9 @@ struct ClusterOptions: ParsableArguments {
 
     /// Whether a cluster is asked for at all.
     var isGiven: Bool { inCluster || kubeconfig != nil }
+
+    /// Whether this program runs in a pod of a cluster.
+    static var isInPod: Bool { ProcessInfo.processInfo.environment["KUBERNETES_SERVICE_HOST"]?.isEmpty == false }
 
     func check() throws {
         guard !inCluster || kubeconfig == nil else {

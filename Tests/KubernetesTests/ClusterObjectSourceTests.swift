@@ -78,7 +78,10 @@ struct ClusterObjectSourceTests {
         let rig = try await Rig([.pod, .namespace, .peerAuthentication]) { cluster in
             cluster.put("p")
             cluster.set {
-                $0.refusals = [FakeCluster.namespaces: 403, FakeCluster.peerAuthentications: 404]
+                $0.refusals = [
+                    FakeCluster.namespaces: 403, FakeCluster.peerAuthentications: 404,
+                    FakeCluster.olderPeerAuthentications: 404,
+                ]
             }
         }
         try await eventually("a refusal") { rig.source.health.problem != nil }
@@ -90,6 +93,42 @@ struct ClusterObjectSourceTests {
         #expect(await rig.source.waitUntilSynced())
         #expect(rig.source.snapshot().pods.count == 1 && rig.source.snapshot().namespaces.count == 1)
         try await eventually("no problem") { rig.source.health.problem == nil }
+        await rig.end()
+    }
+
+    @Test("an older version of a kind is read where the server has no newer")
+    func olderVersion() async throws {
+        let rig = try await Rig([.peerAuthentication]) { cluster in
+            cluster.put("default", at: FakeCluster.olderPeerAuthentications)
+            cluster.set { $0.refusals = [FakeCluster.peerAuthentications: 404] }
+        }
+        #expect(await rig.source.waitUntilSynced())
+        #expect(rig.source.snapshot().peerAuthentications.count == 1)
+        rig.cluster.put("second", at: FakeCluster.olderPeerAuthentications)
+        try await eventually("it is watched") { rig.source.snapshot().peerAuthentications.count == 2 }
+        await rig.end()
+    }
+
+    @Test("a kind that a server denies for a while keeps its objects; one that stays away loses them")
+    func deniedKind() async throws {
+        let rig = try await Rig(
+            [.peerAuthentication],
+            limits: .make {
+                $0.reflector.missingKindGrace = .seconds(1)
+                $0.reflector.missingKindInterval = .milliseconds(50)
+            }
+        ) { $0.put("default", at: FakeCluster.peerAuthentications) }
+        #expect(await rig.source.waitUntilSynced())
+        rig.cluster.set {
+            $0.refusals = [FakeCluster.peerAuthentications: 404, FakeCluster.olderPeerAuthentications: 404]
+        }
+        rig.cluster.cutWatches()
+        try await eventually("it is noticed") { rig.source.health.problem != nil }
+        #expect(rig.source.snapshot().peerAuthentications.count == 1)
+        try await eventually("it is believed") { rig.source.snapshot().peerAuthentications.isEmpty }
+        #expect(rig.source.health.problem == nil)
+        rig.cluster.set { $0.refusals = [:] }
+        try await eventually("it is back") { rig.source.snapshot().peerAuthentications.count == 1 }
         await rig.end()
     }
 

@@ -48,6 +48,7 @@ final class FakeCluster: Sendable {
     private let state = Mutex(State())
     static let pods = "/api/v1/pods"
     static let namespaces = "/api/v1/namespaces"
+    static let olderPeerAuthentications = "/apis/security.istio.io/v1beta1/peerauthentications"
     static let peerAuthentications = "/apis/security.istio.io/v1/peerauthentications"
 
     /// How often a kind of request came: `list`, `watch`.
@@ -83,12 +84,15 @@ final class FakeCluster: Sendable {
         }
     }
 
-    func putNamespace(_ name: String) {
+    func putNamespace(_ name: String) { put(name, at: Self.namespaces) }
+
+    /// Adds an object that is no more than a name.
+    func put(_ name: String, at path: String) {
         state.withLock { state in
             state.version += 1
             let object = #"{"metadata":{"name":"\#(name)","resourceVersion":"\#(state.version)"}}"#
-            state.objects[Self.namespaces, default: [:]][name] = object
-            record(&state, Self.namespaces, "ADDED", object)
+            state.objects[path, default: [:]][name] = object
+            record(&state, path, "ADDED", object)
         }
     }
 

@@ -194,7 +194,8 @@ struct CallTests {
 
     @Test("CHECK names what is wrong, and it is repaired")
     func check() async throws {
-        let fixture = try await AgentFixture()
+        // What is heard of is repaired by CHECK alone, which has to find it first.
+        let fixture = try await AgentFixture { $0.driftPause = .seconds(60) }
         fixture.source.setNamespace("shop", ambient: true)
         fixture.source.setPod("web")
         let pod = try FakePod()

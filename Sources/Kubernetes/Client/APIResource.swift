@@ -33,9 +33,9 @@ public struct APIResource: Hashable, Sendable, CustomStringConvertible {
     public static let tokenReviews = APIResource(
         group: "authentication.k8s.io", plural: "tokenreviews", kind: "TokenReview", isNamespaced: false)
 
-    /// The resource of a kind the mesh reads, in the newest version that this program knows.
-    public init(_ kind: ObjectKind) {
-        let apiVersion = kind.apiVersions[0]
+    /// The resource of a kind the mesh reads, in one of its versions; the newest that this program knows unless given.
+    public init(_ kind: ObjectKind, apiVersion: String? = nil) {
+        let apiVersion = apiVersion ?? kind.apiVersions[0]
         let slash = apiVersion.lastIndex(of: "/")
         self.init(
             group: slash.map { String(apiVersion[..<$0]) } ?? "",

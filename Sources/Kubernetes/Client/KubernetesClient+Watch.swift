@@ -75,12 +75,14 @@ extension KubernetesClient {
     /// Hands on what changes after a version, in the server's order. Returns when the server ends the watch, as it does
     /// now and then.
     ///
-    /// - Parameter limit: When the server is asked to end it, in whole seconds.
+    /// - Parameters:
+    ///   - limit: When the server is asked to end it, in whole seconds.
+    ///   - opened: The server has agreed; there may be nothing to tell for a long time.
     /// - Throws: `expired` when the changes after that version are no longer kept, whether the server says so at once or
     ///   by an event; `timeout` when it is silent for longer than ``ClientSettings/watchSilence``.
     public func watch(
         _ resource: APIResource, _ selection: ObjectSelection = ObjectSelection(), from version: String,
-        limit: Duration, _ body: (WatchEvent) async throws -> Void
+        limit: Duration, opened: () -> Void = {}, _ body: (WatchEvent) async throws -> Void
     ) async throws(KubernetesError) {
         var query = selection.query
         query += [
@@ -89,7 +91,7 @@ extension KubernetesClient {
         ]
         let what = "watch \(resource)"
         let request = Request(path: resource.path(namespace: selection.namespace), query: query, what: what)
-        try await stream(request) { line in
+        try await stream(request, opened: opened) { line in
             guard let type = line.root["type"]?.string, let object = line.root["object"] else {
                 throw KubernetesError(.badAnswer, "an event has no type or no object", cause: "to \(what)")
             }

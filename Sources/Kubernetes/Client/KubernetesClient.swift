@@ -178,10 +178,11 @@ public final class KubernetesClient: Sendable {
 
     /// Opens a stream and hands its lines on as they come, each of them a JSON value. Returns when the server ends it.
     func stream(
-        _ request: Request, _ line: (DocumentTree) async throws -> Void
+        _ request: Request, opened: () -> Void, _ line: (DocumentTree) async throws -> Void
     ) async throws(KubernetesError) {
         do {
             let response = try await open(request)
+            opened()
             var lines = LineSplitter(limit: settings.maximumEvent)
             for try await chunk in response.body {
                 try lines.add(chunk.readableBytesView)

@@ -1,5 +1,7 @@
 import AsyncHTTPClient
+import Glibc
 import NIOCore
+import NIOPosix
 import NIOSSL
 import ObjectSource
 
@@ -125,8 +127,18 @@ extension KubernetesError {
             self.init(
                 .untrusted, "the API server's certificate is for another name", cause: "\(error)",
                 hint: "set tls-server-name, or use a name that the certificate has")
-        default: self.init(.unreachable, "the API server cannot be reached", cause: "\(error)")
+        case let error as NIOConnectionError:
+            // One attempt an address: the first says enough.
+            let reason = error.connectionErrors.first.map { Self.words($0.error) } ?? error.dnsAError.map(Self.words)
+            self.init(
+                .unreachable, "the API server cannot be reached",
+                cause: "\(error.host):\(error.port): \(reason ?? "it has no address")")
+        default: self.init(.unreachable, "the API server cannot be reached", cause: Self.words(error))
         }
+    }
+
+    private static func words(_ error: any Error) -> String {
+        (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
     }
 
     private init(_ error: HTTPClientError, doing what: String) {

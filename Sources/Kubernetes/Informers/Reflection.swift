@@ -39,6 +39,8 @@ struct Reflection: Sendable {
     private var tombstones: [ObjectName: UInt64] = [:]
     private var failures = 0
 
+    /// No object is known.
+    var isEmpty: Bool { versions.isEmpty }
     /// For tests.
     var tombstoneCount: Int { tombstones.count }
 

@@ -13,6 +13,9 @@ public struct ReflectorSettings: Sendable {
     public var relistInterval = Duration.seconds(1800)
     /// How often it is looked whether a kind that the server does not have has come.
     public var missingKindInterval = Duration.seconds(30)
+    /// How long a kind that was there must be missing before its objects count as gone: a server that is starting may not
+    /// know all of its kinds yet.
+    public var missingKindGrace = Duration.seconds(120)
 
     public init() {}
 }
@@ -37,7 +40,15 @@ struct Reflector: Sendable {
         var reflection = Reflection()
         var sharing = Sharing()
         var lastList: ContinuousClock.Instant?
+        /// Which of the kind's versions is asked for.
+        var apiVersion = 0
+        /// The server has said that there is no such kind, in any version, so many times in a row.
+        var denials = 0
+        var deniedSince: ContinuousClock.Instant?
     }
+
+    /// How often a server must deny a kind before it is believed.
+    static let patience = 3
 
     /// Runs until the task is cancelled.
     func run() async {
@@ -74,21 +85,41 @@ struct Reflector: Sendable {
     }
 
     private func failed(_ error: KubernetesError, _ state: inout State, _ backoff: inout Backoff) -> Duration {
-        if case .list = state.reflection.step, error.code == .notFound {
-            // The server is there and has no such kind: a definition that nobody has installed.
-            tell(.contact)
-            tell(.change(state.reflection.kindIsMissing()))
-            return settings.missingKindInterval * Double.random(in: 0.75...1.25)
-        }
+        if error.code == .notFound { return kindIsDenied(error, &state, &backoff) }
         state.reflection.failed(error)
         // A version that is no longer kept is nothing that anybody has to see to.
         if error.code == .expired { tell(.contact) } else { tell(.problem(error)) }
         return backoff.next(atLeast: .seconds(min(error.retryAfter ?? 0, 60)))
     }
 
-    private func list(after token: String?, _ state: inout State) async throws(KubernetesError) {
-        let page = try await client.list(APIResource(kind), selection, after: token)
+    /// The server is there and has no such kind: a definition that nobody has installed, one of another version, or one
+    /// that is not there yet.
+    private func kindIsDenied(_ error: KubernetesError, _ state: inout State, _ backoff: inout Backoff) -> Duration {
+        state.reflection.relist()
+        state.apiVersion += 1
+        guard state.apiVersion >= kind.apiVersions.count else { return .zero }
+        state.apiVersion = 0
+        state.denials += 1
+        let since = state.deniedSince ?? .now
+        state.deniedSince = since
+        let grace = state.reflection.isEmpty ? .zero : settings.missingKindGrace
+        guard state.denials >= Self.patience, ContinuousClock.now - since >= grace else {
+            if !state.reflection.isEmpty { tell(.problem(error)) }
+            return backoff.next()
+        }
         tell(.contact)
+        tell(.change(state.reflection.kindIsMissing()))
+        return settings.missingKindInterval * Double.random(in: 0.75...1.25)
+    }
+
+    private func resource(_ state: State) -> APIResource {
+        APIResource(kind, apiVersion: kind.apiVersions[state.apiVersion])
+    }
+
+    private func list(after token: String?, _ state: inout State) async throws(KubernetesError) {
+        let page = try await client.list(resource(state), selection, after: token)
+        tell(.contact)
+        (state.denials, state.deniedSince) = (0, nil)
         var items: [Reflection.Item] = []
         items.reserveCapacity(page.items.count)
         for node in page.items {
@@ -104,7 +135,8 @@ struct Reflector: Sendable {
     private func watch(from version: String, _ state: inout State) async throws(KubernetesError) -> Bool {
         var heard = false
         try await client.watch(
-            APIResource(kind), selection, from: version, limit: settings.watchTime * Double.random(in: 1...2)
+            resource(state), selection, from: version, limit: settings.watchTime * Double.random(in: 1...2),
+            opened: { self.tell(.contact) }
         ) { event in
             heard = true
             self.tell(.contact)
