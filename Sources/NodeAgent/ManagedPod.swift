@@ -63,6 +63,15 @@ final class ManagedPod {
         var state: State
         /// Connections that go past the mesh.
         var spared: String?
+
+        /// The value of the annotation that others read.
+        var annotation: String? {
+            switch state {
+            case .absent: nil
+            case .pending, .degraded: MeshLabel.redirectionPending
+            case .enabled: MeshLabel.redirectionEnabled
+            }
+        }
     }
 
     init(_ record: PodRecord, _ namespace: SharedNamespace) {

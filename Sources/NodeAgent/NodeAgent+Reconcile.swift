@@ -230,7 +230,10 @@ extension NodeAgent {
             let pause = configuration.verifyInterval * Double.random(in: 0.9...1.1)
             do { try await Task.sleep(for: pause) } catch { return }
             if isKeeperConnected { await compareWithKeeper() }
-            for pod in pods.values { scheduleReconciliation(pod) }
+            for pod in pods.values {
+                doubtReport(pod)
+                scheduleReconciliation(pod)
+            }
             await reassertHostRules()
         }
     }
@@ -339,6 +342,12 @@ extension NodeAgent {
         return isRestart ? .enabled : .pending(problem: "no ztunnel serves the pod")
     }
 
+    /// Somebody else may have changed what was reported; what is in the objects by now says so. It is written again then.
+    private func doubtReport(_ pod: ManagedPod) {
+        guard let reported = pod.reported, let object = object(of: pod.record) else { return }
+        if object.metadata.annotations[MeshLabel.redirection] != reported.annotation { pod.reported = nil }
+    }
+
     /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again soon.
     func report(_ pod: ManagedPod) async {
         await exclusively("report of \(pod.name)") {
@@ -346,12 +355,11 @@ extension NodeAgent {
             guard pod.reported != wanted else { return }
             var annotations: [String: String] = [:]
             annotations[MeshLabel.sparedConnections] = wanted.spared
+            annotations[MeshLabel.redirection] = wanted.annotation
             switch wanted.state {
-            case .absent: break
+            case .absent, .enabled: break
             case .pending(let problem), .degraded(let problem):
-                annotations[MeshLabel.redirection] = MeshLabel.redirectionPending
                 annotations[MeshLabel.redirectionProblem] = problem
-            case .enabled: annotations[MeshLabel.redirection] = MeshLabel.redirectionEnabled
             }
             do {
                 try await self.annotator.annotate(pod.reference, with: annotations)

@@ -209,15 +209,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
                 case .capturing: .capturing
                 case .leaving: .leaving
                 }
-            let reported: String? =
-                switch pod.reported?.state {
-                case .enabled: MeshLabel.redirectionEnabled
-                case .pending, .degraded: MeshLabel.redirectionPending
-                case .absent, nil: nil
-                }
             return AgentPod(
                 containerID: pod.record.containerID, name: pod.name, uid: pod.record.uid, phase: phase,
-                isProven: pod.isProven, keeperState: pod.keeperState, reported: reported,
+                isProven: pod.isProven, keeperState: pod.keeperState, reported: pod.reported?.annotation,
                 problem: pod.problem, isBlocked: pod.isBlocked == true)
         }.sorted { ($0.name, $0.containerID) < ($1.name, $1.containerID) }
     }

@@ -156,6 +156,25 @@ struct ClientTests {
         #expect(await code("html") != nil)
     }
 
+    @Test("a connection that is closed as it is used again costs nothing, unless it may have done something")
+    func closedWhenIdle() async throws {
+        let calls = Mutex(0)
+        let server = try await ScriptedServer { call in
+            let count = calls.withLock { count in
+                count += 1
+                return count
+            }
+            if count % 2 == 0 { call.cut() } else { call.answer("{}") }
+        }
+        let client = client(server)
+        for _ in 0..<3 { _ = try await client.get(.nodes, "n") }
+        #expect(calls.withLock { $0 } == 5)
+        #expect(await failure { _ = try await client.create(.events, [:], namespace: "n") }?.code == .unreachable)
+        #expect(calls.withLock { $0 } == 6)
+        await client.close()
+        await server.stop()
+    }
+
     @Test("cancelling ends a request at once")
     func cancelled() async throws {
         let arrived = Mutex(false)

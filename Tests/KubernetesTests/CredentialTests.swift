@@ -60,6 +60,21 @@ struct CredentialTests {
         #expect(try runs() == 2)
     }
 
+    @Test("many requests at once ask a plugin once")
+    func once() async throws {
+        let (plugin, folder) = try plugin(
+            """
+            echo x >> "$(dirname "$0")/runs"; sleep 0.3
+            \(answer(#"{"token": "t"}"#))
+            """)
+        let access = access(.plugin(plugin))
+        try await withThrowingTaskGroup(of: String?.self) { group in
+            for _ in 0..<10 { group.addTask { try await access.pass().token } }
+            for try await token in group { #expect(token == "t") }
+        }
+        #expect(try FileStamp.read("\(folder.path)/runs").count == 2)
+    }
+
     @Test("a token is renewed before it runs out")
     func expiry() throws {
         let credential = try PluginCredential(

@@ -42,6 +42,22 @@ struct ClusterTests {
         try await fixture.stop()
     }
 
+    @Test("a status that somebody else takes away is written again")
+    func foreignHand() async throws {
+        let fixture = try await AgentFixture { $0.verifyInterval = .milliseconds(100) }
+        fixture.source.setNamespace("shop", ambient: true)
+        fixture.source.setPod("web")
+        let pod = try FakePod()
+        #expect(await fixture.call(.add, "c1", pod).code == 0)
+        #expect(fixture.annotator["web"] == "enabled")
+        fixture.journal.clear()
+        fixture.source.change { $0.pods[web]?.metadata.annotations = [:] }
+        try await eventually("it is there again") {
+            fixture.source.snapshot().pods[web]?.metadata.annotations[MeshLabel.redirection] == "enabled"
+        }
+        try await fixture.stop()
+    }
+
     @Test("a pod of a namespace that cannot be enrolled starts unseen, when no label of its own could enrol it")
     func outOfQuestion() async throws {
         let selector = EnablementSelector(namespaces: LabelSelector(labels: ["istio.io/dataplane-mode": "ambient"]))

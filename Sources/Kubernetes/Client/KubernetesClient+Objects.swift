@@ -10,9 +10,11 @@ public enum Patch: Sendable, Hashable {
     /// Server-side apply: the fields this manager holds from now on. `force` takes them from others.
     case apply(JSON, force: Bool)
 
+    static let operationsType = "application/json-patch+json"
+
     var body: (type: String, bytes: [UInt8]) {
         switch self {
-        case .operations(let list): ("application/json-patch+json", JSON.list(list).bytes)
+        case .operations(let list): (Self.operationsType, JSON.list(list).bytes)
         case .merge(let value): ("application/merge-patch+json", value.bytes)
         case .apply(let value, _): ("application/apply-patch+yaml", value.bytes)
         }

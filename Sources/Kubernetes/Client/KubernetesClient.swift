@@ -93,6 +93,9 @@ public final class KubernetesClient: Sendable {
         var body: (type: String, bytes: [UInt8])?
         /// For errors: `list pods`.
         var what: String
+
+        /// Sent twice it does what it does once.
+        var isRepeatable: Bool { method != .POST && body?.type != Patch.operationsType }
     }
 
     /// - Returns: The answer, which is a JSON value.
@@ -104,8 +107,10 @@ public final class KubernetesClient: Sendable {
                 } catch let error as KubernetesError where error.code == .unauthorized {
                     // The token may have been renewed between reading it and its arrival.
                     await self.access.wasRefused()
-                    return try await self.attempt(request)
+                } catch let error as HTTPClientError where error == .remoteConnectionClosed && request.isRepeatable {
+                    // A connection that lay idle may be closed by the other side just as it is used again.
                 }
+                return try await self.attempt(request)
             }
         } catch {
             throw KubernetesError(error, doing: request.what)

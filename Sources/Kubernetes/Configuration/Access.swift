@@ -14,6 +14,8 @@ actor Access {
     private var chain: WatchedFile?
     private var key: WatchedFile?
     private var plugin: PluginCredential?
+    /// The plugin is being asked: whoever needs its answer waits for this one.
+    private var asking: Task<Result<PluginCredential, KubernetesError>, Never>?
     private var tls: TLSConfiguration?
 
     init(_ configuration: ClusterConfiguration) {
@@ -51,7 +53,19 @@ actor Access {
 
     private func credential(of executable: ExecPlugin) async throws(KubernetesError) -> PluginCredential {
         if let plugin, plugin.isGood { return plugin }
-        let fresh = try await executable.run()
+        let task =
+            asking
+            ?? Task {
+                do throws(KubernetesError) {
+                    return .success(try await executable.run())
+                } catch {
+                    return .failure(error)
+                }
+            }
+        asking = task
+        let answer = await task.value
+        if asking == task { asking = nil }
+        let fresh = try answer.get()
         if fresh.certificate != plugin?.certificate { tls = nil }
         plugin = fresh
         return fresh

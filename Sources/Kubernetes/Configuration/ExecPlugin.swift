@@ -1,5 +1,6 @@
 import Dispatch
 import Foundation
+import Glibc
 import ObjectSource
 import Synchronization
 
@@ -64,7 +65,8 @@ public struct ExecPlugin: Sendable, Hashable {
         let (answer, words) = (Gathered(output, limit: Self.maximumAnswer), Gathered(complaints, limit: 4096))
         let deadline = DispatchTime.now() + .milliseconds(Int(timeout / .milliseconds(1)))
         guard answer.wait(until: deadline), Self.ends(process, by: deadline) else {
-            process.terminate()
+            // It has had its time, and may not listen to anything milder.
+            kill(process.processIdentifier, SIGKILL)
             throw KubernetesError(
                 .credentials, "\(command) gave no credentials in time", cause: "not within \(timeout)")
         }
