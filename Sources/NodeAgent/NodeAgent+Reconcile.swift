@@ -57,7 +57,8 @@ extension NodeAgent {
         updateGauges()
     }
 
-    private func reportedState(of record: PodRecord) -> ManagedPod.Report? {
+    /// What the pod's object says of its state.
+    func reportedState(of record: PodRecord) -> ManagedPod.Report? {
         guard let object = object(of: record) else { return nil }
         let annotations = object.metadata.annotations
         let state: ManagedPod.Report.State =
@@ -127,6 +128,7 @@ extension NodeAgent {
         // While the keeper is away nothing can succeed, and its return wakes everybody.
         guard let pod = pods[id], isKeeperConnected else { return }
         pod.needsReconciliation = true
+        tellOfFailure(pod.reference, error)
         log.warning(
             "a pod is not where it should be yet", metadata: ["pod": "\(pod.name)", "error": "\(AgentError(error))"])
     }
@@ -219,6 +221,7 @@ extension NodeAgent {
                 hint: "something else in the pod's namespace may be changing it")
         }
         for drift in found { metrics.repairs.with([drift.reason]).increment() }
+        tellOfRepair(pod, found)
     }
 
     /// Proves every pod now and then, however quiet it is.
@@ -227,7 +230,10 @@ extension NodeAgent {
             let pause = configuration.verifyInterval * Double.random(in: 0.9...1.1)
             do { try await Task.sleep(for: pause) } catch { return }
             if isKeeperConnected { await compareWithKeeper() }
-            for pod in pods.values { scheduleReconciliation(pod) }
+            for pod in pods.values {
+                doubtReport(pod)
+                scheduleReconciliation(pod)
+            }
             await reassertHostRules()
         }
     }
@@ -340,26 +346,32 @@ extension NodeAgent {
         return isRestart ? .enabled : .pending(problem: "no ztunnel serves the pod")
     }
 
-    /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again with
-    /// the next proof.
+    /// Somebody else may have changed what was reported; what is in the objects by now says so. It is written again then.
+    private func doubtReport(_ pod: ManagedPod) {
+        guard let reported = pod.reported, let object = object(of: pod.record) else { return }
+        if object.metadata.annotations[MeshLabel.redirection] != reported.annotation { pod.reported = nil }
+    }
+
+    /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again soon.
     func report(_ pod: ManagedPod) async {
         await exclusively("report of \(pod.name)") {
             let wanted = self.wantedReport(pod)
             guard pod.reported != wanted else { return }
             var annotations: [String: String] = [:]
             annotations[MeshLabel.sparedConnections] = wanted.spared
+            annotations[MeshLabel.redirection] = wanted.annotation
             switch wanted.state {
-            case .absent: break
+            case .absent, .enabled: break
             case .pending(let problem), .degraded(let problem):
-                annotations[MeshLabel.redirection] = MeshLabel.redirectionPending
                 annotations[MeshLabel.redirectionProblem] = problem
-            case .enabled: annotations[MeshLabel.redirection] = MeshLabel.redirectionEnabled
             }
             do {
                 try await self.annotator.annotate(pod.reference, with: annotations)
                 pod.reported = wanted
+                pod.reportBackoff = ManagedPod.freshReportBackoff
             } catch {
                 pod.reported = nil
+                self.reportAgain(pod)
                 self.log.warning(
                     "a pod's status cannot be written", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
             }

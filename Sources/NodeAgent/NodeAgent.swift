@@ -67,7 +67,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.backend = backend
         self.metrics = try AgentMetrics(metrics)
         self.log = log
-        rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
+        rules = EnrolmentRules(
+            exemptNamespaces: configuration.exemptNamespaces, selectors: configuration.enablementSelectors)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
         let objects = source.snapshot()
@@ -106,6 +107,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { await self.keepHostRules() }
             group.addTask { await self.takeInWhatSlippedThrough() }
             group.addTask { await self.forgetWhatWasTakenIn() }
+            group.addTask { await self.watchSource() }
             await group.waitForAll()
         }
         server.close()
@@ -115,6 +117,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.resolverWatch?.cancel()
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
+            pod.reportAgain?.cancel()
         }
         for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()
@@ -164,8 +167,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
     func object(of record: PodRecord) -> Pod? {
         let name = ObjectName(namespace: record.podNamespace, name: record.podName)
-        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID) else { return nil }
+        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID), isDecidable(pod, in: objects)
+        else { return nil }
         return pod
+    }
+
+    /// The labels of the pod's namespace are known, or there are none.
+    func isDecidable(_ pod: Pod, in snapshot: ObjectSnapshot) -> Bool {
+        !configuration.namespacesAreObjects || snapshot.namespaces[pod.metadata.namespace] != nil
     }
 
     static func mayBe(_ pod: Pod, uid: String) -> Bool {
@@ -200,6 +209,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
 
     // MARK: What others may know
 
+    /// Pods can be attached: the keeper is there, and so are the objects.
+    public var isReady: Bool { isKeeperConnected && source.health.isSynced }
+
     /// All pods in the agent's care, by name.
     public func managedPods() -> [AgentPod] {
         pods.values.map { pod in
@@ -209,15 +221,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
                 case .capturing: .capturing
                 case .leaving: .leaving
                 }
-            let reported: String? =
-                switch pod.reported?.state {
-                case .enabled: MeshLabel.redirectionEnabled
-                case .pending, .degraded: MeshLabel.redirectionPending
-                case .absent, nil: nil
-                }
             return AgentPod(
                 containerID: pod.record.containerID, name: pod.name, uid: pod.record.uid, phase: phase,
-                isProven: pod.isProven, keeperState: pod.keeperState, reported: reported,
+                isProven: pod.isProven, keeperState: pod.keeperState, reported: pod.reported?.annotation,
                 problem: pod.problem, isBlocked: pod.isBlocked == true)
         }.sorted { ($0.name, $0.containerID) < ($1.name, $1.containerID) }
     }

@@ -17,8 +17,8 @@ struct AgentCommand: AsyncParsableCommand {
         commandName: "agent",
         abstract: "The node's agent: decides which pods are in the mesh and makes their capture hold.",
         discussion: """
-            Reads Kubernetes objects from a folder (--source, --status), answers the CNI plugin at cni.sock in the run \
-            directory, and tells the keeper at keeper.sock there. With --spawn it also starts apus-sockets and apus \
+            Reads Kubernetes objects from a cluster (--in-cluster or --kubeconfig) or from a folder (--source, --status), \
+            answers the CNI plugin at cni.sock in the run directory, and tells the keeper at keeper.sock there. With --spawn it also starts apus-sockets and apus \
             ztunnel, which outlive it; a later agent finds and adopts them.
             """)
 
@@ -28,11 +28,8 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "Directory for sockets and records; made if missing.")
     var runDir = ""
 
-    @Option(help: "Folder with the objects a user writes.")
-    var source = ""
-
-    @Option(help: "Folder with what nodes report: pods' addresses and readiness, and their capture.")
-    var status = ""
+    @OptionGroup(title: "Objects")
+    var objects: AgentObjectOptions
 
     @Option(help: "The controller's token.sock; ztunnel's token and the mesh's roots are fetched there.")
     var tokenSocket: String?
@@ -108,9 +105,10 @@ struct AgentCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard !installer.uninstall else { return }
-        for (name, value) in [("node", node), ("run-dir", runDir), ("source", source), ("status", status)] {
+        for (name, value) in [("node", node), ("run-dir", runDir)] {
             guard !value.isEmpty else { throw ValidationError("Missing expected argument '--\(name) <\(name)>'") }
         }
+        try objects.check()
         guard Endpoint(metricsAddress) != nil else {
             throw ValidationError("--metrics-address \(metricsAddress): expected an address and port")
         }
@@ -155,16 +153,14 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     private func serve(_ logger: Logger) async throws {
-        for folder in [source, status] {
-            // The commonest mistake, told before anything is started.
-            _ = try check("read the folder \(folder)") { access(folder, R_OK | X_OK) }
-        }
+        // The commonest mistakes are told before anything is started.
+        let source = try objects.open(node: node)
         let metrics = MetricsRegistry()
         let readiness = Readiness()
         let token = tokenSocket == nil ? nil : readiness.pending("token")
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let (objects, endpoint) = try await withThrowingTaskGroup(of: Void.self) { group in
+        let endpoint = try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
             try addInstaller(to: &group, metrics, readiness)
@@ -173,26 +169,27 @@ struct AgentCommand: AsyncParsableCommand {
             group.addTask {
                 for await _ in signals { throw CancellationError() }
             }
-            let objects = try FolderObjectSource(source: source, status: status)
-            let agent = try makeAgent(objects, try await chooseBackend(logger), metrics, logger)
+            let agent = try makeAgent(source, try await chooseBackend(logger), metrics, logger)
             group.addTask { try await agent.run() }
+            objects.addTasks(to: &group, source, agent, node: node, metrics, readiness, logger)
             let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
             let endpoint = try await HTTPEndpoint.start(
                 on: [(host: address.address.description, port: Int(address.port))],
                 routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
             // The first to come back ends the rest: a signal, or an agent that cannot go on.
             _ = try await group.next()
-            return (objects, endpoint)
+            return endpoint
         }
         await endpoint.close()
-        objects.close()
+        await source.close()
         withExtendedLifetime(sources) {}
     }
 
     private func makeAgent(
-        _ objects: FolderObjectSource, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
+        _ source: AgentObjects, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
+        try objects.configure(&settings)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
@@ -207,10 +204,9 @@ struct AgentCommand: AsyncParsableCommand {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }
         }
-        let reporter = try FolderStatusWriter(folder: status, reporter: "agent")
         return try NodeAgent(
-            settings, source: objects, annotator: reporter, events: reporter, backend: backend, metrics: metrics,
-            log: logger)
+            settings, source: source.source, annotator: source.annotator, events: source.events, backend: backend,
+            metrics: metrics, log: logger)
     }
 
     /// On a thread of its own: it blocks, and tries things out in a namespace.
