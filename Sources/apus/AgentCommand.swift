@@ -80,6 +80,16 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "text or json")
     var logFormat = "text"
 
+    @Option(
+        help: """
+            The node's /proc, mounted into the agent's container. It becomes the agent's own; the node's network and \
+            cgroup namespaces are those of process 1 there.
+            """)
+    var hostProc: String?
+
+    @Flag(help: "While another agent is at work in the run directory wait for its end, ready, and do nothing before.")
+    var standby = false
+
     @Flag(help: "Start and supervise apus-sockets and apus ztunnel.")
     var spawn = false
 
@@ -111,6 +121,9 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard ProbeExemption(rawValue: probeExemption) != nil else {
             throw ValidationError("--probe-exemption \(probeExemption): expected kubelet, istio or off")
+        }
+        guard hostProc?.hasPrefix("/") ?? true else {
+            throw ValidationError("--host-proc \(hostProc ?? ""): expected an absolute path")
         }
         guard kubeletCgroup?.hasPrefix("/") ?? true else {
             throw ValidationError(
@@ -153,38 +166,56 @@ struct AgentCommand: AsyncParsableCommand {
         }
         let metrics = MetricsRegistry()
         let readiness = Readiness()
+        let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
+        let endpoint = try await HTTPEndpoint.start(
+            on: [(host: address.address.description, port: Int(address.port))],
+            routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
         let token = tokenSocket == nil ? nil : readiness.pending("token")
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let (objects, endpoint) = try await withThrowingTaskGroup(of: Void.self) { group in
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask {
+                for await _ in signals { throw CancellationError() }
+            }
+            group.addTask { try await work(metrics, readiness, token, logger) }
+            // The first to come back ends the rest: a signal, or an agent that cannot go on.
+            _ = try await group.next()
+        }
+        await endpoint.close()
+        withExtendedLifetime(sources) {}
+    }
+
+    /// What needs the run directory for itself, from the moment that it is this agent's turn.
+    private func work(
+        _ metrics: MetricsRegistry, _ readiness: Readiness, _ token: Readiness.Task?, _ logger: Logger
+    ) async throws {
+        try AgentTurn.prepare(runDir)
+        if standby {
+            logger.info("waiting for another agent's end, if there is one", metadata: ["directory": "\(runDir)"])
+        }
+        let turn = try await AgentTurn(in: runDir, wait: standby ? nil : .seconds(5))
+        let objects = try FolderObjectSource(source: source, status: status)
+        defer { objects.close() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
             try addInstaller(to: &group, metrics, readiness)
             // They come up while the agent does.
             try addPrograms(to: &group, token)
-            group.addTask {
-                for await _ in signals { throw CancellationError() }
-            }
-            let objects = try FolderObjectSource(source: source, status: status)
-            let agent = try makeAgent(objects, try await chooseBackend(logger), metrics, logger)
+            let agent = try makeAgent(objects, try await chooseBackend(logger), turn, metrics, logger)
             group.addTask { try await agent.run() }
-            let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
-            let endpoint = try await HTTPEndpoint.start(
-                on: [(host: address.address.description, port: Int(address.port))],
-                routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
-            // The first to come back ends the rest: a signal, or an agent that cannot go on.
             _ = try await group.next()
-            return (objects, endpoint)
         }
-        await endpoint.close()
-        objects.close()
-        withExtendedLifetime(sources) {}
     }
 
     private func makeAgent(
-        _ objects: FolderObjectSource, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
+        _ objects: FolderObjectSource, _ backend: any RedirectionBackend, _ turn: AgentTurn, _ metrics: MetricsRegistry,
+        _ logger: Logger
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
+        settings.turn = turn
+        if hostProc != nil { settings.nodeNetwork = "/proc/1/ns/net" }
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
