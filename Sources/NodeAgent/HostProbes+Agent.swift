@@ -115,10 +115,10 @@ extension NodeAgent {
     private func findKubelet() async {
         guard configuration.probeExemption == .kubelet, !hostProbes.destinations.isEmpty else { return }
         let path = configuration.kubeletCgroup
-        let network = configuration.nodeNetwork ?? "/proc/thread-self/ns/net"
+        let process = configuration.nodeProcess ?? "/proc/thread-self"
         let problem: String?
         do {
-            hostProbes.cgroup = try await pool.run { try KubeletCgroup.find(path, network: network) }
+            hostProbes.cgroup = try await pool.run { try KubeletCgroup.find(path, node: process) }
             problem = nil
         } catch {
             hostProbes.cgroup = nil

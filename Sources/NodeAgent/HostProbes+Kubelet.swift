@@ -5,11 +5,11 @@ import Redirection
 /// Finds the cgroup by which kubelet's sockets are known. Reads /proc and the cgroup file system; does not wait.
 enum KubeletCgroup {
     /// - Parameters:
-    ///   - path: The cgroup, where the user names it; else the one of the kubelet that runs in `network`.
-    ///   - network: The node's network namespace.
+    ///   - path: The cgroup, where the user names it; else the one of the kubelet that runs beside `node`.
+    ///   - node: A process in the node's own namespaces.
     /// - Throws: When there is none, or none that tells kubelet from others.
-    static func find(_ path: String?, network: String = "/proc/thread-self/ns/net") throws(AgentError) -> SocketCgroup {
-        guard let path else { return try find(ofProcess(in: network)) }
+    static func find(_ path: String?, node: String = "/proc/thread-self") throws(AgentError) -> SocketCgroup {
+        guard let path else { return try find(ofProcess(beside: node)) }
         let parts = path.split(separator: "/")
         guard !parts.contains("..") else {
             throw AgentError(
@@ -37,14 +37,13 @@ enum KubeletCgroup {
 
     /// A process is taken for kubelet by its name, when it is root's, in the node's network and process namespaces, and in no
     /// pod's cgroup: a pod's process may be called anything. More than one cgroup is no answer.
-    private static func ofProcess(in path: String) throws(AgentError) -> String {
+    private static func ofProcess(beside node: String) throws(AgentError) -> String {
         guard let directory = opendir("/proc") else {
             throw AgentError(.file, "cannot read /proc", cause: String(cString: strerror(errno)))
         }
         defer { closedir(directory) }
-        let network = inode(path)
-        // The first process that is seen is in the process namespace that /proc shows.
-        let processes = inode("/proc/1/ns/pid")
+        let network = inode(node + "/ns/net")
+        let processes = inode(node + "/ns/pid")
         var found: Set<String> = []
         while let entry = readdir(directory) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {

@@ -61,14 +61,17 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.backend = backend
         self.metrics = try AgentMetrics(metrics)
         self.log = log
-        rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
+        rules = EnrolmentRules(
+            exemptNamespaces: configuration.exemptNamespaces, selectors: configuration.enablementSelectors)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
         objects = source.snapshot()
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
-        let node = try configuration.nodeNetwork.map { SharedNamespace(try NetworkNamespace(path: $0)) }
+        let node = try configuration.nodeProcess.map {
+            SharedNamespace(try NetworkNamespace(path: $0 + "/ns/net"))
+        }
         if let node { hosts.insert(node.value.id) }
         nodeNetwork = node
         hostNamespaces = hosts
@@ -102,6 +105,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { await self.keepHostRules() }
             group.addTask { await self.takeInWhatSlippedThrough() }
             group.addTask { await self.forgetWhatWasTakenIn() }
+            group.addTask { await self.watchSource() }
             await group.waitForAll()
         }
         server.close()
@@ -111,6 +115,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.resolverWatch?.cancel()
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
+            pod.reportAgain?.cancel()
         }
         hostSuspicion?.cancel()
         driftWatch?.stop()
@@ -158,8 +163,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
     func object(of record: PodRecord) -> Pod? {
         let name = ObjectName(namespace: record.podNamespace, name: record.podName)
-        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID) else { return nil }
+        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID), isDecidable(pod, in: objects)
+        else { return nil }
         return pod
+    }
+
+    /// The labels of the pod's namespace are known, or there are none.
+    func isDecidable(_ pod: Pod, in snapshot: ObjectSnapshot) -> Bool {
+        !configuration.namespacesAreObjects || snapshot.namespaces[pod.metadata.namespace] != nil
     }
 
     static func mayBe(_ pod: Pod, uid: String) -> Bool {
@@ -193,6 +204,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
     }
 
     // MARK: What others may know
+
+    /// Pods can be attached: the keeper is there, and so are the objects.
+    public var isReady: Bool { isKeeperConnected && source.health.isSynced }
 
     /// All pods in the agent's care, by name.
     public func managedPods() -> [AgentPod] {

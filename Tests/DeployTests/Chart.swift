@@ -23,7 +23,8 @@ struct Chart {
     static func everything(on platform: String) -> Values {
         """
         {"global":{"platform":"\(platform)","networkPolicy":{"enabled":true},"logAsJson":true,"clusterDns":["10.96.0.10"]},
-         "crds":{"install":true},"ztunnel":{"peerCaCrl":{"enabled":true}},"agent":{"failClosed":true},
+         "crds":{"install":true},"ztunnel":{"peerCaCrl":{"enabled":true}},"agent":{"failClosed":true,"removeTaint":true,
+         "ambient":{"enablementSelectors":[{"podSelector":{"matchLabels":{"mesh":"on"}}}]}},
          "resourceQuotas":{"enabled":true},"network":"n1","monitoring":{"podMonitor":{"enabled":true},
          "prometheusRule":{"enabled":true},"dashboard":{"enabled":true}}}
         """

@@ -29,6 +29,7 @@ struct RightsTests {
         // Informers list and watch, and never get.
         Right(agent, "pods", "list watch"),
         Right(agent, "namespaces", "list watch"),
+        Right(agent, "peerauthentications.security.istio.io", "list watch"),
         // ambient.istio.io/redirection, by a merge patch of the status.
         Right(agent, "pods/status", "patch"),
         Right(agent, "events", "create patch"),
@@ -75,6 +76,12 @@ struct RightsTests {
         }
         #expect(found.subtracting(Self.granted) == [])
         #expect(Self.granted.subtracting(found) == [])
+    }
+
+    @Test func theNodesObjectIsTheAgentsOnlyForItsTaint() throws {
+        let role = try Chart.render(#"{"agent":{"removeTaint":true}}"#).one("ClusterRole", "apus-agent-istio-system")
+        let rules = role["rules"].items.filter { $0["resources"].texts == ["nodes"] }
+        #expect(rules.map { $0["verbs"].texts } == [["get", "patch"]])
     }
 
     @Test func nothingIsGivenWholesale() {
