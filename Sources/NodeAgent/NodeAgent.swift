@@ -25,6 +25,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let pool: BlockingPool
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
+    /// Where the node's own rules are; `nil`: where the agent is.
+    let nodeNetwork: SharedNamespace?
 
     var objects: ObjectSnapshot { didSet { authenticationModes = PeerAuthenticationModes(objects) } }
     private(set) var authenticationModes: PeerAuthenticationModes
@@ -77,6 +79,11 @@ public actor NodeAgent: ServiceLifecycle.Service {
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
+        let node = try configuration.nodeProcess.map {
+            SharedNamespace(try NetworkNamespace(path: $0 + "/ns/net"))
+        }
+        if let node { hosts.insert(node.value.id) }
+        nodeNetwork = node
         hostNamespaces = hosts
         self.keeper = try keeper ?? KeeperClient(path: configuration.keeperSocket)
     }
@@ -88,7 +95,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
 
     private func serve() async throws {
         try await prepareRunDirectory()
-        let lock = try await RunLock(configuration.lockFile, wait: configuration.lockWait)
+        var turn = configuration.turn
+        if turn == nil { turn = try await AgentTurn(in: configuration.runDirectory, wait: configuration.lockWait) }
         startDriftWatch()
         try await recover()
         let server = try CNIServer(path: configuration.cniSocket, log: log) { [weak self] call in
@@ -128,12 +136,12 @@ public actor NodeAgent: ServiceLifecycle.Service {
         pods = [:]
         claims = [:]
         log.info("the agent has ended; pods stay as they are")
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime(turn) {}
     }
 
     private func startDriftWatch() {
         do {
-            driftWatch = try DriftWatch()
+            driftWatch = try DriftWatch(in: nodeNetwork)
         } catch {
             log.warning(
                 "changes in pods' namespaces are not heard of; they are looked at now and then",
@@ -245,25 +253,5 @@ public actor NodeAgent: ServiceLifecycle.Service {
         for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
         metrics.spared.with([]).set(Int64(pods.values.reduce(0) { $0 + $1.spared.count }))
         metrics.blocked.with([]).set(Int64(pods.values.count { $0.isBlocked == true }))
-    }
-}
-
-/// Keeps a second agent out of the run directory. An old one that is about to end gets a moment.
-private final class RunLock: Sendable {
-    private let file: FileDescriptor
-
-    init(_ path: String, wait: Duration) async throws {
-        let raw = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard raw >= 0 else { throw AgentError(.file, "cannot open \(path)", cause: String(cString: strerror(errno))) }
-        file = FileDescriptor(owning: raw)
-        let deadline = ContinuousClock.now + wait
-        repeat {
-            if flock(raw, LOCK_EX | LOCK_NB) == 0 { return }
-            guard errno == EWOULDBLOCK || errno == EINTR else { break }
-            try await Task.sleep(for: .milliseconds(50))
-        } while ContinuousClock.now < deadline
-        throw AgentError(
-            .file, "another agent is at work here", cause: "\(path) is locked",
-            hint: "one agent a run directory; end the other one first")
     }
 }

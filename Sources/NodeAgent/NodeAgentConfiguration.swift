@@ -40,6 +40,11 @@ public struct NodeAgentConfiguration: Sendable {
     public var pendingGrace = Duration.seconds(30)
     /// How long an agent that is about to end may still keep its successor out.
     public var lockWait = Duration.seconds(5)
+    /// The right to work in the run directory, where it was waited for before the agent was made.
+    public var turn: AgentTurn?
+    /// A process in the node's own namespaces, where the agent has others: `/proc/1` in a container that sees the node's
+    /// processes.
+    public var nodeProcess: String?
     /// How long a running pod that belongs in the mesh may be unknown before it counts as one that slipped through: its
     /// ADD may be on its way.
     public var slipGrace = Duration.seconds(2)
@@ -74,5 +79,4 @@ public struct NodeAgentConfiguration: Sendable {
     public var cniSocket: String { runDirectory + "/cni.sock" }
     public var keeperSocket: String { runDirectory + "/keeper.sock" }
     var recordsFolder: String { runDirectory + "/pods" }
-    var lockFile: String { runDirectory + "/agent.lock" }
 }

@@ -18,8 +18,8 @@ struct AgentCommand: AsyncParsableCommand {
         abstract: "The node's agent: decides which pods are in the mesh and makes their capture hold.",
         discussion: """
             Reads Kubernetes objects from a cluster (--in-cluster or --kubeconfig) or from a folder (--source, --status), \
-            answers the CNI plugin at cni.sock in the run directory, and tells the keeper at keeper.sock there. With --spawn it also starts apus-sockets and apus \
-            ztunnel, which outlive it; a later agent finds and adopts them.
+            answers the CNI plugin at cni.sock in the run directory, and tells the keeper at keeper.sock there. With \
+            --spawn it also starts apus-sockets and apus ztunnel, which outlive it; a later agent finds and adopts them.
             """)
 
     @Option(help: "Name of this node, as pods' nodeName has it.")
@@ -85,6 +85,16 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "text or json")
     var logFormat = "text"
 
+    @Option(
+        help: """
+            The node's /proc, mounted into the agent's container. It becomes the agent's own; the node's network and \
+            cgroup namespaces are those of process 1 there.
+            """)
+    var hostProc: String?
+
+    @Flag(help: "While another agent is at work in the run directory wait for its end, ready, and do nothing before.")
+    var standby = false
+
     @Flag(help: "Start and supervise apus-sockets and apus ztunnel.")
     var spawn = false
 
@@ -117,6 +127,9 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard ProbeExemption(rawValue: probeExemption) != nil else {
             throw ValidationError("--probe-exemption \(probeExemption): expected kubelet, istio or off")
+        }
+        guard hostProc?.hasPrefix("/") ?? true else {
+            throw ValidationError("--host-proc \(hostProc ?? ""): expected an absolute path")
         }
         guard kubeletCgroup?.hasPrefix("/") ?? true else {
             throw ValidationError(
@@ -157,38 +170,62 @@ struct AgentCommand: AsyncParsableCommand {
         let source = try objects.open(node: node)
         let metrics = MetricsRegistry()
         let readiness = Readiness()
+        let started = readiness.pending("start")
+        let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
+        let endpoint = try await HTTPEndpoint.start(
+            on: [(host: address.address.description, port: Int(address.port))],
+            routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
         let token = tokenSocket == nil ? nil : readiness.pending("token")
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let endpoint = try await withThrowingTaskGroup(of: Void.self) { group in
+        try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
-            // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
-            try addInstaller(to: &group, metrics, readiness)
-            // They come up while the agent does.
-            try addPrograms(to: &group, token)
             group.addTask {
                 for await _ in signals { throw CancellationError() }
             }
-            let agent = try makeAgent(source, try await chooseBackend(logger), metrics, logger)
-            group.addTask { try await agent.run() }
-            objects.addTasks(to: &group, source, agent, node: node, metrics, readiness, logger)
-            let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
-            let endpoint = try await HTTPEndpoint.start(
-                on: [(host: address.address.description, port: Int(address.port))],
-                routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
+            group.addTask { try await work(source, metrics, readiness, token, started, logger) }
             // The first to come back ends the rest: a signal, or an agent that cannot go on.
             _ = try await group.next()
-            return endpoint
         }
         await endpoint.close()
         await source.close()
         withExtendedLifetime(sources) {}
     }
 
+    /// What needs the run directory for itself, from the moment that it is this agent's turn.
+    private func work(
+        _ source: AgentObjects, _ metrics: MetricsRegistry, _ readiness: Readiness, _ token: Readiness.Task?,
+        _ started: Readiness.Task, _ logger: Logger
+    ) async throws {
+        try AgentTurn.prepare(runDir)
+        if standby {
+            // Ready to go on at once where another one ends, and not before it knows the cluster's objects.
+            if let cluster = source.cluster, await !cluster.waitUntilSynced() { throw CancellationError() }
+            logger.info("waiting for another agent's end, if there is one", metadata: ["directory": "\(runDir)"])
+            started.done()
+        }
+        let turn = try await AgentTurn(in: runDir, wait: standby ? nil : .seconds(5))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
+            try addInstaller(to: &group, metrics, readiness)
+            // They come up while the agent does.
+            try addPrograms(to: &group, token)
+            let agent = try makeAgent(source, try await chooseBackend(logger), turn, metrics, logger)
+            group.addTask { try await agent.run() }
+            objects.addTasks(to: &group, source, agent, node: node, metrics, readiness, logger)
+            started.done()
+            _ = try await group.next()
+        }
+    }
+
     private func makeAgent(
-        _ source: AgentObjects, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
+        _ source: AgentObjects, _ backend: any RedirectionBackend, _ turn: AgentTurn, _ metrics: MetricsRegistry,
+        _ logger: Logger
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
+        settings.turn = turn
+        if hostProc != nil { settings.nodeProcess = "/proc/1" }
         try objects.configure(&settings)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
