@@ -187,12 +187,22 @@ final class KeeperLink: EventHandler, TimerHandler {
                         limit: KeeperMessage.maximumLength, descriptorLimit: Self.mostListeners)
                 else { return }
                 guard !packet.bytes.isEmpty else { return lost("the keeper closed the connection") }
-                guard !packet.truncated else { return lost("a packet that is too long") }
-                take(try KeeperMessage(decoding: packet.bytes), &packet)
+                let message = try KeeperMessage(decoding: packet.bytes)
+                guard !packet.truncated || Self.onlyLacksListeners(message, packet) else {
+                    return lost("a packet that is too long")
+                }
+                take(message, &packet)
             }
         } catch {
             lost("\(error)")
         }
+    }
+
+    /// The kernel leaves descriptors out when this process may open no more. Then the pod's listeners are not kept, and
+    /// nothing else is amiss.
+    private static func onlyLacksListeners(_ message: KeeperMessage, _ packet: borrowing Packet) -> Bool {
+        guard case .reply(let reply) = message.content else { return false }
+        return packet.descriptors.count < reply.listeners.count
     }
 
     private func take(_ message: KeeperMessage, _ packet: inout Packet) {

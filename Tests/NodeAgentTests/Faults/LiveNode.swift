@@ -68,6 +68,11 @@ private final class CountedKeeper: PodKeeper {
         try await keeper.remove(uid: uid, drain: drain)
     }
 
+    func named() async throws(AgentError) {
+        executioner.step()
+        try await keeper.named()
+    }
+
     func list() async throws(AgentError) -> [KeeperPodStatus] {
         executioner.step()
         return try await keeper.list()
