@@ -279,6 +279,25 @@ struct ClusterObjectSourceTests {
         await rig.end()
     }
 
+    @Test("a slow watch, whose events come in pieces and break off in the middle of one")
+    func slowWatch() async throws {
+        let rig = try await Rig { $0.put("a", label: "0") }
+        #expect(await rig.source.waitUntilSynced())
+        try await eventually("a watch") { rig.cluster.watchers == 1 }
+        let version = rig.cluster.version
+        try await rig.cluster.drip("MODIFIED", FakeCluster.pod("a", version: version + 1, label: "1"), pieces: 40)
+        try await eventually("whole") { rig.pods["a"] == "1" }
+        let watches = rig.cluster.count("watch")
+        rig.cluster.put("a", label: "2")
+        rig.cluster.put("a", label: "3")
+        let half = String(FakeCluster.pod("b", version: version + 9).prefix(40))
+        rig.cluster.tell("ADDED", half)
+        rig.cluster.cutWatches()
+        try await eventually("a new watch") { rig.cluster.count("watch") > watches }
+        try await eventually("the state is right") { rig.pods == ["a": "3"] }
+        await rig.end()
+    }
+
     @Test("a server that ends every watch at once is not asked without pause")
     func shortWatches() async throws {
         let rig = try await Rig {

@@ -102,6 +102,17 @@ final class FakeCluster: Sendable {
         for watcher in watchers { watcher.call.send(Self.line(type, object)) }
     }
 
+    /// Sends an event in pieces, each when the one before is under way.
+    func drip(_ type: String, _ object: String, pieces: Int) async throws {
+        let watchers = state.withLock { $0.watchers.filter { $0.path == Self.pods } }
+        let bytes = Array(Self.line(type, object))
+        for start in stride(from: 0, to: bytes.count, by: max(1, bytes.count / pieces)) {
+            let piece = String(bytes[start..<min(bytes.count, start + max(1, bytes.count / pieces))])
+            for watcher in watchers { watcher.call.send(piece) }
+            try await ContinuousClock().sleep(for: .milliseconds(2))
+        }
+    }
+
     func cutWatches() {
         let watchers = state.withLock { state in
             defer { state.watchers = [] }
