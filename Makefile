@@ -9,7 +9,7 @@ SWIFT ?= swift
 # Network namespaces need root; as another user everything that makes one goes through sudo.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo soak fuzz sanitize bench bench-quick lint clean
+.PHONY: help deps deps-build build build-tests build-alone test test-unit test-e2e demo soak fuzz sanitize bench bench-quick manifests lint clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,11 @@ bench: build ## every figure against its bar, beside raw TCP and, where PyPI is 
 bench-quick: build ## the same in at most five minutes
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run quick
+
+manifests: deps-build ## deploy/manifests/apus.yaml and the dashboard, from the chart and the metric tables
+	$(SWIFT) build --product apus
+	.build/debug/apus reference dashboard >deploy/helm/apus/files/dashboard.json
+	"$$(scripts/deploy-python)" scripts/chart manifest >deploy/manifests/apus.yaml
 
 lint: ## format, forbidden things, documents, eBPF sources
 	$(SWIFT) format lint --strict --parallel -r Sources Tests fuzz Package.swift

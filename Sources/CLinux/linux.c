@@ -212,3 +212,5 @@ int apus_allowed_processors(void)
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
 }
+
+int apus_close_from(int first) { return (int)syscall(SYS_close_range, (unsigned)first, ~0U, 0U); }

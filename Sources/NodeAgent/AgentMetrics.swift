@@ -14,6 +14,8 @@ struct AgentMetrics: Sendable {
     let sparedCut: CounterFamily
     let slippedThrough: CounterFamily
     let outside: GaugeFamily
+    let objectsReachable: GaugeFamily
+    let objectsContact: GaugeFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         pods = try registry.gauge(
@@ -46,5 +48,10 @@ struct AgentMetrics: Sendable {
         outside = try registry.gauge(
             "apus_agent_pods_outside",
             "Pods of this node that belong in the mesh, run outside it, and whose namespace cannot be found.")
+        objectsReachable = try registry.gauge(
+            "apus_agent_objects_reachable", "1 while the API server tells of all objects the agent needs.")
+        objectsContact = try registry.gauge(
+            "apus_agent_objects_last_contact_timestamp_seconds",
+            "When the API server was last heard from, in seconds since 1970.")
     }
 }

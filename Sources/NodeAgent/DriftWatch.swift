@@ -36,13 +36,15 @@ final class DriftWatch: Sendable {
         }
     }
 
-    /// Listens from the namespace of the calling thread.
-    init() throws {
+    /// - Parameter node: The node's network namespace, which counts as its own; `nil`: that of the calling thread.
+    init(in node: SharedNamespace?) throws {
         let (signals, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let found = Found(continuation)
         self.signals = signals
         self.found = found
-        thread = try EventLoopThread(name: "agent-netlink") { try Reader($0, found) }
+        thread = try EventLoopThread(name: "agent-netlink") { loop in
+            try node.within { try Reader(loop, found) }
+        }
     }
 
     func take() -> Set<NamespaceChanges.Place> {

@@ -26,9 +26,15 @@ public enum EnrolmentDecision: Hashable, Sendable {
 public struct EnrolmentRules: Hashable, Sendable {
     /// Namespaces that are never enrolled, whatever their labels.
     public var exemptNamespaces: Set<String>
+    /// A pod is enrolled when any of them matches.
+    public var selectors: [EnablementSelector]
 
-    public init(exemptNamespaces: Set<String> = ["kube-system", "istio-system"]) {
+    public init(
+        exemptNamespaces: Set<String> = ["kube-system", "istio-system"],
+        selectors: [EnablementSelector] = EnablementSelector.standard
+    ) {
         self.exemptNamespaces = exemptNamespaces
+        self.selectors = selectors
     }
 
     static let modeLabel = MeshLabel.dataplaneMode
@@ -40,10 +46,16 @@ public struct EnrolmentRules: Hashable, Sendable {
         if pod.spec.hostNetwork { return .stayOut(.hostNetwork) }
         if pod.metadata.annotations[Self.sidecarAnnotation] != nil { return .stayOut(.sidecar) }
         if pod.status.phase?.isTerminal == true { return .stayOut(.finished) }
-        let own = pod.metadata.labels[Self.modeLabel]
-        if own == Self.ambient { return .enrol }
-        if own == "none" { return .stayOut(.podOptsOut) }
-        return namespaceLabels[Self.modeLabel] == Self.ambient ? .enrol : .stayOut(.notLabelled)
+        let isSelected = selectors.contains {
+            $0.pods.matches(pod.metadata.labels) && $0.namespaces.matches(namespaceLabels)
+        }
+        if isSelected { return .enrol }
+        return .stayOut(pod.metadata.labels[Self.modeLabel] == "none" ? .podOptsOut : .notLabelled)
+    }
+
+    /// Whether a pod of which nothing is known but its namespace could belong in the mesh.
+    func mayEnrol(inNamespace name: String, labels: [String: String]) -> Bool {
+        !exemptNamespaces.contains(name) && selectors.contains { $0.namespaces.matches(labels) }
     }
 
     /// What asks for enrolment in an exempt namespace, in vain: `namespace x` and `pod x/y`, sorted.

@@ -91,8 +91,9 @@ extension NodeAgent {
 
     private func makeHostRulesHold() async {
         let wanted = wantedHostRules
+        let node = nodeNetwork
         do {
-            let found = try await pool.run { try HostProbeRules.apply(wanted) }
+            let found = try await pool.run { try node.within { try HostProbeRules.apply(wanted) } }
             // After a change of what is wanted, differences are no drift.
             if hostProbes.applied == wanted, !found.isEmpty {
                 log.warning(
@@ -115,9 +116,10 @@ extension NodeAgent {
     private func findKubelet() async {
         guard configuration.probeExemption == .kubelet, !hostProbes.destinations.isEmpty else { return }
         let path = configuration.kubeletCgroup
+        let process = configuration.nodeProcess ?? "/proc/thread-self"
         let problem: String?
         do {
-            hostProbes.cgroup = try await pool.run { try KubeletCgroup.find(path) }
+            hostProbes.cgroup = try await pool.run { try KubeletCgroup.find(path, node: process) }
             problem = nil
         } catch {
             hostProbes.cgroup = nil

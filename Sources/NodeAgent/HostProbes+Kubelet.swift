@@ -4,11 +4,12 @@ import Redirection
 
 /// Finds the cgroup by which kubelet's sockets are known. Reads /proc and the cgroup file system; does not wait.
 enum KubeletCgroup {
-    /// - Parameter path: The cgroup, where the user names it; else the one of the kubelet that runs in this network
-    ///   namespace.
+    /// - Parameters:
+    ///   - path: The cgroup, where the user names it; else the one of the kubelet that runs beside `node`.
+    ///   - node: A process in the node's own namespaces.
     /// - Throws: When there is none, or none that tells kubelet from others.
-    static func find(_ path: String?) throws(AgentError) -> SocketCgroup {
-        guard let path else { return try find(ofProcess()) }
+    static func find(_ path: String?, node: String = "/proc/thread-self") throws(AgentError) -> SocketCgroup {
+        guard let path else { return try find(ofProcess(beside: node)) }
         let parts = path.split(separator: "/")
         guard !parts.contains("..") else {
             throw AgentError(
@@ -34,15 +35,15 @@ enum KubeletCgroup {
 
     // MARK: The process
 
-    /// A process is taken for kubelet by its name, when it is root's, in the agent's network and process namespaces,
-    /// which are the node's, and in no pod's cgroup: a pod's process may be called anything. More than one cgroup is no answer.
-    private static func ofProcess() throws(AgentError) -> String {
+    /// A process is taken for kubelet by its name, when it is root's, in the node's network and process namespaces, and in no
+    /// pod's cgroup: a pod's process may be called anything. More than one cgroup is no answer.
+    private static func ofProcess(beside node: String) throws(AgentError) -> String {
         guard let directory = opendir("/proc") else {
             throw AgentError(.file, "cannot read /proc", cause: String(cString: strerror(errno)))
         }
         defer { closedir(directory) }
-        let network = inode("/proc/thread-self/ns/net")
-        let processes = inode("/proc/self/ns/pid")
+        let network = inode(node + "/ns/net")
+        let processes = inode(node + "/ns/pid")
         var found: Set<String> = []
         while let entry = readdir(directory) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {

@@ -28,6 +28,10 @@ final class ManagedPod {
     var problem: String?
     /// Kept off the network until capture is proven; `nil` when that is not known, after a start of the agent.
     var isBlocked: Bool?
+    /// A report that failed is due again.
+    var reportAgain: Task<Void, Never>?
+    var reportBackoff = ManagedPod.freshReportBackoff
+    static var freshReportBackoff: Backoff { Backoff(shortest: .seconds(1), longest: .seconds(30)) }
     /// What stands in the pod's status; `nil` when it is not known.
     var reported: Report?
     /// Counts the changes of direction, so that what belongs to an older one stops.

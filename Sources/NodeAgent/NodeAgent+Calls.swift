@@ -1,5 +1,6 @@
 import Addressing
 import CNI
+import Foundation
 import Handover
 import LinuxNetwork
 import Netlink
@@ -52,10 +53,9 @@ extension NodeAgent {
         }
         try await checkOwnership(of: namespace, request.addresses)
         guard let object = await object(for: request) else {
-            throw AgentError(
-                .tryAgain, "the pod \(request.podNamespace)/\(request.podName) is not known yet",
-                cause: "no such object within \(configuration.objectWait)",
-                hint: "check that the agent's source of objects is up to date")
+            // Should its namespace be labelled later, it is found as one that runs outside the mesh.
+            if isOutOfQuestion(request) { return }
+            throw unknown(request)
         }
         try await exclusively(request.containerID) {
             try await self.attach(request, namespace, object)
@@ -104,6 +104,7 @@ extension NodeAgent {
                 try await save(pod)
             }
         } catch {
+            tellOfFailure(PodReference(object), error)
             // The runtime will see to it that nothing is left: it calls DEL, or ADD again. Until then there must be no
             // rules that lead to sockets nobody has.
             if isNew { await bury(pod) }
@@ -166,8 +167,10 @@ extension NodeAgent {
     /// The pod's object, waited for a while: the runtime may be ahead of the source of objects.
     private func object(for request: CNIRequest) async -> Pod? {
         let name = ObjectName(namespace: request.podNamespace, name: request.podName)
+        let needsNamespace = configuration.namespacesAreObjects
         @Sendable func find(in snapshot: ObjectSnapshot) -> Pod? {
-            snapshot.pods[name].flatMap { Self.mayBe($0, uid: request.podUID) ? $0 : nil }
+            if needsNamespace, snapshot.namespaces[name.namespace] == nil { return nil }
+            return snapshot.pods[name].flatMap { Self.mayBe($0, uid: request.podUID) ? $0 : nil }
         }
         let now = source.snapshot()
         if let pod = find(in: now) {
@@ -175,6 +178,7 @@ extension NodeAgent {
             objects = now
             return pod
         }
+        if isOutOfQuestion(request) { return nil }
         let source = source
         let wait = configuration.objectWait
         let found = await withTaskGroup(of: ObjectSnapshot?.self) { group in
@@ -194,6 +198,26 @@ extension NodeAgent {
         guard let found else { return nil }
         objects = found
         return find(in: found)
+    }
+
+    /// Whether the pod cannot belong in the mesh, whatever its labels turn out to be.
+    private func isOutOfQuestion(_ request: CNIRequest) -> Bool {
+        guard let namespace = source.snapshot().namespaces[request.podNamespace] else { return false }
+        return !rules.mayEnrol(inNamespace: request.podNamespace, labels: namespace.metadata.labels)
+    }
+
+    private func unknown(_ request: CNIRequest) -> AgentError {
+        let health = source.health
+        var cause = "no such object within \(configuration.objectWait)"
+        if let problem = health.problem {
+            let since = health.lastContact.map { Date(timeIntervalSince1970: Double($0)).formatted(.iso8601) }
+            cause += "; the API server was last heard from \(since.map { "at \($0)" } ?? "never"): \(problem)"
+        } else if !health.isSynced {
+            cause += "; the objects have not been read yet"
+        }
+        return AgentError(
+            .tryAgain, "the pod \(request.podNamespace)/\(request.podName) is not known yet", cause: cause,
+            hint: "check that the agent's source of objects is up to date")
     }
 
     // MARK: CHECK and STATUS

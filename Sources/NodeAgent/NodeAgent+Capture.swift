@@ -25,7 +25,8 @@ extension NodeAgent {
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
         readSettings(of: pod, object)
-        if pod.record.phase != .capturing {
+        let isNew = pod.record.phase != .capturing
+        if isNew {
             pod.turn(to: .capturing)
             pod.isProven = false
         }
@@ -46,6 +47,7 @@ extension NodeAgent {
                 "pod": "\(pod.name)", "container": "\(pod.record.containerID)", "namespace": "\(namespace.id)",
                 "state": "\(pod.keeperState.map { "\($0)" } ?? "unknown")",
             ])
+        if isNew { tellOfEnrolment(pod) }
         await report(pod)
         watchForResolver(pod)
         watchSpared(pod)
@@ -143,6 +145,7 @@ extension NodeAgent {
             pod.isProven = false
             try await save(pod)
             log.info("a pod has left the mesh", metadata: ["pod": "\(pod.name)"])
+            tellOfEnd(pod)
         }
     }
 

@@ -8,9 +8,11 @@ extension NodeAgent {
     func listen(to pod: ManagedPod) async {
         guard driftWatch != nil else { return }
         let namespace = pod.namespace
+        let node = nodeNetwork
         do {
             let number = try await pool.run {
-                var routes = try RouteSocket()
+                // Numbers are those that the namespace has which listens.
+                var routes = try node.within { try RouteSocket() }
                 return try routes.number(of: namespace.value)
             }
             // A number of a namespace that is gone may be given again.

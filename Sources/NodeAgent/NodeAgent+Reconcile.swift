@@ -127,6 +127,7 @@ extension NodeAgent {
         // While the keeper is away nothing can succeed, and its return wakes everybody.
         guard let pod = pods[id], isKeeperConnected else { return }
         pod.needsReconciliation = true
+        tellOfFailure(pod.reference, error)
         log.warning(
             "a pod is not where it should be yet", metadata: ["pod": "\(pod.name)", "error": "\(AgentError(error))"])
     }
@@ -219,6 +220,7 @@ extension NodeAgent {
                 hint: "something else in the pod's namespace may be changing it")
         }
         for drift in found { metrics.repairs.with([drift.reason]).increment() }
+        tellOfRepair(pod, found)
     }
 
     /// Proves every pod now and then, however quiet it is.
@@ -336,8 +338,7 @@ extension NodeAgent {
         return isRestart ? .enabled : .pending(problem: "no ztunnel serves the pod")
     }
 
-    /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again with
-    /// the next proof.
+    /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again soon.
     func report(_ pod: ManagedPod) async {
         await exclusively("report of \(pod.name)") {
             let wanted = self.wantedReport(pod)
@@ -354,8 +355,10 @@ extension NodeAgent {
             do {
                 try await self.annotator.annotate(pod.reference, with: annotations)
                 pod.reported = wanted
+                pod.reportBackoff = ManagedPod.freshReportBackoff
             } catch {
                 pod.reported = nil
+                self.reportAgain(pod)
                 self.log.warning(
                     "a pod's status cannot be written", metadata: ["pod": "\(pod.name)", "error": "\(error)"])
             }

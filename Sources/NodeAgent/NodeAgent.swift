@@ -25,6 +25,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let pool: BlockingPool
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
+    /// Where the node's own rules are; `nil`: where the agent is.
+    let nodeNetwork: SharedNamespace?
 
     var objects: ObjectSnapshot { didSet { authenticationModes = PeerAuthenticationModes(objects) } }
     private(set) var authenticationModes: PeerAuthenticationModes
@@ -65,7 +67,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.backend = backend
         self.metrics = try AgentMetrics(metrics)
         self.log = log
-        rules = EnrolmentRules(exemptNamespaces: configuration.exemptNamespaces)
+        rules = EnrolmentRules(
+            exemptNamespaces: configuration.exemptNamespaces, selectors: configuration.enablementSelectors)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
         let objects = source.snapshot()
@@ -74,6 +77,11 @@ public actor NodeAgent: ServiceLifecycle.Service {
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
         if let first = try? NetworkNamespace(path: "/proc/1/ns/net") { hosts.insert(first.id) }
+        let node = try configuration.nodeProcess.map {
+            SharedNamespace(try NetworkNamespace(path: $0 + "/ns/net"))
+        }
+        if let node { hosts.insert(node.value.id) }
+        nodeNetwork = node
         hostNamespaces = hosts
         self.keeper = try keeper ?? KeeperClient(path: configuration.keeperSocket)
     }
@@ -85,7 +93,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
 
     private func serve() async throws {
         try await prepareRunDirectory()
-        let lock = try await RunLock(configuration.lockFile, wait: configuration.lockWait)
+        var turn = configuration.turn
+        if turn == nil { turn = try await AgentTurn(in: configuration.runDirectory, wait: configuration.lockWait) }
         startDriftWatch()
         try await recover()
         let server = try CNIServer(path: configuration.cniSocket, log: log) { [weak self] call in
@@ -104,6 +113,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             group.addTask { await self.keepHostRules() }
             group.addTask { await self.takeInWhatSlippedThrough() }
             group.addTask { await self.forgetWhatWasTakenIn() }
+            group.addTask { await self.watchSource() }
             await group.waitForAll()
         }
         server.close()
@@ -113,6 +123,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.resolverWatch?.cancel()
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
+            pod.reportAgain?.cancel()
         }
         for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()
@@ -122,12 +133,12 @@ public actor NodeAgent: ServiceLifecycle.Service {
         pods = [:]
         claims = [:]
         log.info("the agent has ended; pods stay as they are")
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime(turn) {}
     }
 
     private func startDriftWatch() {
         do {
-            driftWatch = try DriftWatch()
+            driftWatch = try DriftWatch(in: nodeNetwork)
         } catch {
             log.warning(
                 "changes in pods' namespaces are not heard of; they are looked at now and then",
@@ -161,8 +172,14 @@ public actor NodeAgent: ServiceLifecycle.Service {
     /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
     func object(of record: PodRecord) -> Pod? {
         let name = ObjectName(namespace: record.podNamespace, name: record.podName)
-        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID) else { return nil }
+        guard let pod = objects.pods[name], Self.mayBe(pod, uid: record.objectUID), isDecidable(pod, in: objects)
+        else { return nil }
         return pod
+    }
+
+    /// The labels of the pod's namespace are known, or there are none.
+    func isDecidable(_ pod: Pod, in snapshot: ObjectSnapshot) -> Bool {
+        !configuration.namespacesAreObjects || snapshot.namespaces[pod.metadata.namespace] != nil
     }
 
     static func mayBe(_ pod: Pod, uid: String) -> Bool {
@@ -196,6 +213,9 @@ public actor NodeAgent: ServiceLifecycle.Service {
     }
 
     // MARK: What others may know
+
+    /// Pods can be attached: the keeper is there, and so are the objects.
+    public var isReady: Bool { isKeeperConnected && source.health.isSynced }
 
     /// All pods in the agent's care, by name.
     public func managedPods() -> [AgentPod] {
@@ -236,25 +256,5 @@ public actor NodeAgent: ServiceLifecycle.Service {
         for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
         metrics.spared.with([]).set(Int64(pods.values.reduce(0) { $0 + $1.spared.count }))
         metrics.blocked.with([]).set(Int64(pods.values.count { $0.isBlocked == true }))
-    }
-}
-
-/// Keeps a second agent out of the run directory. An old one that is about to end gets a moment.
-private final class RunLock: Sendable {
-    private let file: FileDescriptor
-
-    init(_ path: String, wait: Duration) async throws {
-        let raw = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard raw >= 0 else { throw AgentError(.file, "cannot open \(path)", cause: String(cString: strerror(errno))) }
-        file = FileDescriptor(owning: raw)
-        let deadline = ContinuousClock.now + wait
-        repeat {
-            if flock(raw, LOCK_EX | LOCK_NB) == 0 { return }
-            guard errno == EWOULDBLOCK || errno == EINTR else { break }
-            try await Task.sleep(for: .milliseconds(50))
-        } while ContinuousClock.now < deadline
-        throw AgentError(
-            .file, "another agent is at work here", cause: "\(path) is locked",
-            hint: "one agent a run directory; end the other one first")
     }
 }

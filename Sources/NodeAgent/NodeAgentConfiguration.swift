@@ -8,8 +8,15 @@ public struct NodeAgentConfiguration: Sendable {
     public var runDirectory: String
     /// Namespaces that are never enrolled.
     public var exemptNamespaces: Set<String> = ["kube-system", "istio-system"]
+    /// Who is enrolled.
+    public var enablementSelectors = EnablementSelector.standard
     /// How long an ADD waits for the pod's object to appear.
     public var objectWait = Duration.seconds(3)
+    /// Every namespace has an object, as in a cluster: nothing is decided on a pod whose namespace is not known yet. In a
+    /// folder a namespace without labels may be left out.
+    public var namespacesAreObjects = false
+    /// How often it is shown how the source of objects fares.
+    public var sourcePoll = Duration.seconds(2)
     /// How often every pod's capture is read back from the kernel.
     public var verifyInterval = Duration.seconds(30)
     /// How long after a change in a pod's namespace its capture is read back: changes that come together cost one reading.
@@ -33,6 +40,11 @@ public struct NodeAgentConfiguration: Sendable {
     public var pendingGrace = Duration.seconds(30)
     /// How long an agent that is about to end may still keep its successor out.
     public var lockWait = Duration.seconds(5)
+    /// The right to work in the run directory, where it was waited for before the agent was made.
+    public var turn: AgentTurn?
+    /// A process in the node's own namespaces, where the agent has others: `/proc/1` in a container that sees the node's
+    /// processes.
+    public var nodeProcess: String?
     /// How long a running pod that belongs in the mesh may be unknown before it counts as one that slipped through: its
     /// ADD may be on its way.
     public var slipGrace = Duration.seconds(2)
@@ -67,5 +79,4 @@ public struct NodeAgentConfiguration: Sendable {
     public var cniSocket: String { runDirectory + "/cni.sock" }
     public var keeperSocket: String { runDirectory + "/keeper.sock" }
     var recordsFolder: String { runDirectory + "/pods" }
-    var lockFile: String { runDirectory + "/agent.lock" }
 }

@@ -4,16 +4,22 @@ public struct PodEvent: Hashable, Sendable {
     /// A word in upper camel case: what tools select by.
     public var reason: String
     public var message: String
+    /// Whether somebody should do something, or only know.
+    public var isWarning: Bool
 
-    public init(_ pod: PodReference, reason: String, message: String) {
+    public init(_ pod: PodReference, reason: String, message: String, isWarning: Bool = true) {
         self.pod = pod
         self.reason = reason
         self.message = message
+        self.isWarning = isWarning
     }
+
+    /// As the API has it.
+    public var type: String { isWarning ? "Warning" : "Normal" }
 }
 
 /// Makes events known.
 public protocol PodEventRecorder: Sendable {
-    /// Records a warning. The same reason for the same pod again takes the place of the one before.
+    /// Records what happened. The same reason for the same pod again takes the place of the one before.
     func record(_ event: PodEvent) async throws(ObjectSourceError)
 }

@@ -253,6 +253,9 @@ final class Keeper: TimerHandler {
             active = nil
             log.warn("the active ztunnel is gone; connections wait", ["pid": connection.peer.pid, "pods": pods.count])
             if successor == nil {
+                // The one before may run still: told to, it connects again and gets the pods anew.
+                retired?.close(because: Refusal("the ztunnel that had taken over is gone"))
+                retired = nil
                 for pod in pods.values { report(pod) }
                 if connection.isPlain { listenAgain() }
             } else {

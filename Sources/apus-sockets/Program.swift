@@ -10,7 +10,7 @@ enum Program {
                 print(Arguments.usage, terminator: "")
                 return 0
             }
-            return serve(arguments)
+            return arguments.asksServing ? answerServing(arguments) : serve(arguments)
         } catch {
             let text = Array("apus-sockets: \(error.message)\n\(Arguments.usage)".utf8)
             _ = text.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
@@ -44,7 +44,9 @@ enum Program {
                 ["runDirectory": arguments.runDirectory, "ztunnelUID": arguments.ztunnelUID, "descriptorLimit": limit])
             try loop.run()
             if keeper.isSucceeded {
-                log.info("ending; another keeper has taken over", ["pods": keeper.pods.count])
+                log.info(
+                    "another keeper has taken over", ["pods": keeper.pods.count, "lingers": arguments.lingers])
+                if arguments.lingers { Lingering.untilToldToEnd() }
                 return 0
             }
             log.info("ending; the pods' sockets go with the keeper", ["pods": keeper.pods.count])

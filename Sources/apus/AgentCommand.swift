@@ -17,9 +17,9 @@ struct AgentCommand: AsyncParsableCommand {
         commandName: "agent",
         abstract: "The node's agent: decides which pods are in the mesh and makes their capture hold.",
         discussion: """
-            Reads Kubernetes objects from a folder (--source, --status), answers the CNI plugin at cni.sock in the run \
-            directory, and tells the keeper at keeper.sock there. With --spawn it also starts apus-sockets and apus \
-            ztunnel, which outlive it; a later agent finds and adopts them.
+            Reads Kubernetes objects from a cluster (--in-cluster or --kubeconfig) or from a folder (--source, --status), \
+            answers the CNI plugin at cni.sock in the run directory, and tells the keeper at keeper.sock there. With \
+            --spawn it also starts apus-sockets and apus ztunnel, which outlive it; a later agent finds and adopts them.
             """)
 
     @Option(help: "Name of this node, as pods' nodeName has it.")
@@ -28,11 +28,8 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "Directory for sockets and records; made if missing.")
     var runDir = ""
 
-    @Option(help: "Folder with the objects a user writes.")
-    var source = ""
-
-    @Option(help: "Folder with what nodes report: pods' addresses and readiness, and their capture.")
-    var status = ""
+    @OptionGroup(title: "Objects")
+    var objects: AgentObjectOptions
 
     @Option(help: "The controller's token.sock; ztunnel's token and the mesh's roots are fetched there.")
     var tokenSocket: String?
@@ -88,6 +85,16 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "text or json")
     var logFormat = "text"
 
+    @Option(
+        help: """
+            The node's /proc, mounted into the agent's container. It becomes the agent's own; the node's network and \
+            cgroup namespaces are those of process 1 there.
+            """)
+    var hostProc: String?
+
+    @Flag(help: "While another agent is at work in the run directory wait for its end, ready, and do nothing before.")
+    var standby = false
+
     @Flag(help: "Start and supervise apus-sockets and apus ztunnel.")
     var spawn = false
 
@@ -108,9 +115,10 @@ struct AgentCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard !installer.uninstall else { return }
-        for (name, value) in [("node", node), ("run-dir", runDir), ("source", source), ("status", status)] {
+        for (name, value) in [("node", node), ("run-dir", runDir)] {
             guard !value.isEmpty else { throw ValidationError("Missing expected argument '--\(name) <\(name)>'") }
         }
+        try objects.check()
         guard Endpoint(metricsAddress) != nil else {
             throw ValidationError("--metrics-address \(metricsAddress): expected an address and port")
         }
@@ -119,6 +127,9 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard ProbeExemption(rawValue: probeExemption) != nil else {
             throw ValidationError("--probe-exemption \(probeExemption): expected kubelet, istio or off")
+        }
+        guard hostProc?.hasPrefix("/") ?? true else {
+            throw ValidationError("--host-proc \(hostProc ?? ""): expected an absolute path")
         }
         guard kubeletCgroup?.hasPrefix("/") ?? true else {
             throw ValidationError(
@@ -155,44 +166,67 @@ struct AgentCommand: AsyncParsableCommand {
     }
 
     private func serve(_ logger: Logger) async throws {
-        for folder in [source, status] {
-            // The commonest mistake, told before anything is started.
-            _ = try check("read the folder \(folder)") { access(folder, R_OK | X_OK) }
-        }
+        // The commonest mistakes are told before anything is started.
+        let source = try objects.open(node: node)
         let metrics = MetricsRegistry()
         let readiness = Readiness()
+        let started = readiness.pending("start")
+        let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
+        let endpoint = try await HTTPEndpoint.start(
+            on: [(host: address.address.description, port: Int(address.port))],
+            routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
         let token = tokenSocket == nil ? nil : readiness.pending("token")
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let (objects, endpoint) = try await withThrowingTaskGroup(of: Void.self) { group in
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask {
+                for await _ in signals { throw CancellationError() }
+            }
+            group.addTask { try await work(source, metrics, readiness, token, started, logger) }
+            // The first to come back ends the rest: a signal, or an agent that cannot go on.
+            _ = try await group.next()
+        }
+        await endpoint.close()
+        await source.close()
+        withExtendedLifetime(sources) {}
+    }
+
+    /// What needs the run directory for itself, from the moment that it is this agent's turn.
+    private func work(
+        _ source: AgentObjects, _ metrics: MetricsRegistry, _ readiness: Readiness, _ token: Readiness.Task?,
+        _ started: Readiness.Task, _ logger: Logger
+    ) async throws {
+        try AgentTurn.prepare(runDir)
+        if standby {
+            // Ready to go on at once where another one ends, and not before it knows the cluster's objects.
+            if let cluster = source.cluster, await !cluster.waitUntilSynced() { throw CancellationError() }
+            logger.info("waiting for another agent's end, if there is one", metadata: ["directory": "\(runDir)"])
+            started.done()
+        }
+        let turn = try await AgentTurn(in: runDir, wait: standby ? nil : .seconds(5))
+        try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             // Before the agent serves: until it does, no pod starts rather than one outside the mesh.
             try addInstaller(to: &group, metrics, readiness)
             // They come up while the agent does.
             try addPrograms(to: &group, token)
-            group.addTask {
-                for await _ in signals { throw CancellationError() }
-            }
-            let objects = try FolderObjectSource(source: source, status: status)
-            let agent = try makeAgent(objects, try await chooseBackend(logger), metrics, logger)
+            let agent = try makeAgent(source, try await chooseBackend(logger), turn, metrics, logger)
             group.addTask { try await agent.run() }
-            let address = Endpoint(metricsAddress) ?? Endpoint(.anyV4, 15014)
-            let endpoint = try await HTTPEndpoint.start(
-                on: [(host: address.address.description, port: Int(address.port))],
-                routes: HTTPRoute.metrics(metrics) + HTTPRoute.readiness(readiness))
-            // The first to come back ends the rest: a signal, or an agent that cannot go on.
+            objects.addTasks(to: &group, source, agent, node: node, metrics, readiness, logger)
+            started.done()
             _ = try await group.next()
-            return (objects, endpoint)
         }
-        await endpoint.close()
-        objects.close()
-        withExtendedLifetime(sources) {}
     }
 
     private func makeAgent(
-        _ objects: FolderObjectSource, _ backend: any RedirectionBackend, _ metrics: MetricsRegistry, _ logger: Logger
+        _ source: AgentObjects, _ backend: any RedirectionBackend, _ turn: AgentTurn, _ metrics: MetricsRegistry,
+        _ logger: Logger
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
+        settings.turn = turn
+        if hostProc != nil { settings.nodeProcess = "/proc/1" }
+        try objects.configure(&settings)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
@@ -207,10 +241,9 @@ struct AgentCommand: AsyncParsableCommand {
             let notice = try PeerNotice(socketPath: tokenSocket, nodeName: node)
             settings.peersUpdated = { await notice.wait(for: $0) }
         }
-        let reporter = try FolderStatusWriter(folder: status, reporter: "agent")
         return try NodeAgent(
-            settings, source: objects, annotator: reporter, events: reporter, backend: backend, metrics: metrics,
-            log: logger)
+            settings, source: source.source, annotator: source.annotator, events: source.events, backend: backend,
+            metrics: metrics, log: logger)
     }
 
     /// On a thread of its own: it blocks, and tries things out in a namespace.

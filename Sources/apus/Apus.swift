@@ -5,6 +5,7 @@ import ArgumentParser
 enum Program {
     static func main() async {
         PrivilegeDrop.ifDataPath(CommandLine.arguments)
+        NodeView.ifAgent(CommandLine.arguments)
         await Apus.main()
     }
 }

@@ -9,16 +9,17 @@ struct ReferenceCommand: ParsableCommand {
         commandName: "reference", abstract: "Print a page of docs/reference.", shouldDisplay: false)
 
     enum Page: String, CaseIterable, ExpressibleByArgument {
-        case ztunnel, metrics, agent
+        case ztunnel, metrics, agent, dashboard
     }
 
-    @Argument(help: "ztunnel, metrics or agent")
+    @Argument(help: "ztunnel, metrics, agent or dashboard")
     var page: Page
 
     func run() throws { print(try Self.text(page), terminator: "") }
 
     static func text(_ page: Page) throws -> String {
         switch page {
+        case .dashboard: try Dashboard.text()
         case .ztunnel:
             """
             # apus ztunnel: environment

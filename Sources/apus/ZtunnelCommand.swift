@@ -84,7 +84,9 @@ struct ZtunnelCommand: AsyncParsableCommand {
             store.apply(local.updates)
             logger.info("a local mesh is loaded", metadata: ["resources": "\(local.updates.count)"])
         }
-        let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text)
+        let counts = try ProcessMetrics(metrics, version: settings.istioVersion ?? Version.text) {
+            certificates.statuses.compactMap { $0.chain.first?.notAfter.timeIntervalSince1970 }.min()
+        }
         // Without a discovery server the local mesh is all there will be, and it is there already.
         let discovery =
             settings.hasDiscovery

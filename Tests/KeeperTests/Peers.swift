@@ -17,9 +17,10 @@ final class KeeperProcess {
         return path.split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 } + "/apus-sockets"
     }()
 
-    init(ztunnelUID: Int = 0, format: String = "text") throws {
+    init(ztunnelUID: Int = 0, format: String = "text", _ flags: String...) throws {
         scratch = try Scratch()
-        words = [Self.program, "--run-dir", scratch.path, "--ztunnel-uid", "\(ztunnelUID)", "--log-format", format]
+        words =
+            [Self.program, "--run-dir", scratch.path, "--ztunnel-uid", "\(ztunnelUID)", "--log-format", format] + flags
         child = try Child(words, output: scratch.path + "/log")
         try waitUntilReady()
     }

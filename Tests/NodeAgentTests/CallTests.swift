@@ -148,8 +148,8 @@ struct CallTests {
         fixture.source.setPod("web", uid: "old")
         let pod = try FakePod()
         async let reply = fixture.call(.add, "c1", pod, uid: "new")
-        // The agent's own reader, and the ADD's.
-        try await eventually("the ADD waits") { fixture.source.readers == 2 }
+        // The agent's own two readers, and the ADD's.
+        try await eventually("the ADD waits") { fixture.source.readers == 3 }
         fixture.source.setPod("web", uid: "new")
         #expect(await reply.code == 0)
         #expect(fixture.keeper.pods["new"] != nil)

@@ -6,6 +6,7 @@ final class FakeSource: ObjectSource {
     private struct State {
         var snapshot = ObjectSnapshot()
         var readers: [AsyncStream<ObjectSnapshot>.Continuation] = []
+        var health = ObjectSourceHealth()
     }
     private let state = Mutex(State())
 
@@ -20,6 +21,9 @@ final class FakeSource: ObjectSource {
         }
         return stream
     }
+
+    var health: ObjectSourceHealth { state.withLock { $0.health } }
+    func setHealth(_ health: ObjectSourceHealth) { state.withLock { $0.health = health } }
 
     var readers: Int { state.withLock { $0.readers.count } }
 
@@ -58,6 +62,7 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
     private let values = Mutex<[ObjectName: String]>([:])
     private let all = Mutex<[ObjectName: [String: String]]>([:])
     private let recorded = Mutex<[PodEvent]>([])
+    private let isAway = Mutex(false)
     var events: [PodEvent] { recorded.withLock { $0 } }
 
     func record(_ event: PodEvent) async throws(ObjectSourceError) { recorded.withLock { $0.append(event) } }
@@ -68,6 +73,7 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
     }
 
     func annotate(_ pod: PodReference, with annotations: [String: String]) async throws(ObjectSourceError) {
+        if isAway.withLock({ $0 }) { throw ObjectSourceError(.unwritable, "the API server is away") }
         let value = annotations[MeshLabel.redirection]
         values.withLock { $0[pod.name] = value }
         all.withLock { $0[pod.name] = annotations }
@@ -76,6 +82,8 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
             snapshot.pods[pod.name]?.metadata.annotations[MeshLabel.redirection] = value
         }
     }
+
+    func setAway(_ away: Bool) { isAway.withLock { $0 = away } }
 
     func problem(of name: String) -> String? { annotation(MeshLabel.redirectionProblem, of: name) }
     func spared(of name: String) -> String? { annotation(MeshLabel.sparedConnections, of: name) }

@@ -45,6 +45,12 @@ int apus_clone_newnet(void);
 int apus_newnet(void);
 int apus_mount(const char *source, const char *target, const char *type, unsigned long flags);
 int apus_umount_detach(const char *target);
+/// Closes every descriptor from `first` on.
+int apus_close_from(int first);
+/// Makes the node's /proc, mounted at `path`, this process's own, and enters the node's cgroup namespace. To be called while
+/// there is one thread.
+/// @return 0, or -1 with errno and in `step` what failed.
+int apus_use_host_proc(const char *path, const char **step);
 
 /// The magic number of the file system that namespace files live on.
 bool apus_is_nsfs(int fd);

@@ -25,7 +25,7 @@ extension FolderStatusWriter: PodEventRecorder {
         text += "involvedObject:\n  apiVersion: v1\n  kind: Pod\n"
         text += "  name: \(Self.quoted(pod.name))\n  namespace: \(Self.quoted(pod.namespace))\n"
         if !event.pod.uid.isEmpty { text += "  uid: \(Self.quoted(event.pod.uid))\n" }
-        text += "type: Warning\nreason: \(Self.quoted(event.reason))\nmessage: \(Self.quoted(event.message))\n"
+        text += "type: \(event.type)\nreason: \(Self.quoted(event.reason))\nmessage: \(Self.quoted(event.message))\n"
         text += "firstTimestamp: \(Self.quoted(now))\nlastTimestamp: \(Self.quoted(now))\ncount: 1\n"
         text += "source:\n  component: \(Self.quoted("apus-\(reporter)"))\n"
         try write(text, to: "\(events)/\(pod.namespace).\(pod.name).\(reason).yaml")

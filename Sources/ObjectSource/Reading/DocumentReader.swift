@@ -39,7 +39,7 @@ enum DocumentReader {
                     return .failure(Problems(file, 0, "holds more than \(maximumDocuments) documents"))
                 }
                 do {
-                    try read(node, file: file, path: "", into: &objects)
+                    try read(DocumentTree(node).root, file: file, path: "", into: &objects)
                 } catch {
                     problems.append(error)
                 }
@@ -78,16 +78,16 @@ enum DocumentReader {
     }
 
     private static func read(
-        _ node: Node, file: String, path: String, into objects: inout [LocatedObject]
+        _ node: DocumentNode, file: String, path: String, into objects: inout [LocatedObject]
     ) throws(ObjectProblem) {
         // A document that holds nothing but comments.
-        if case .scalar(let scalar) = node, scalar.string.isEmpty { return }
+        if node.kind == .plain || node.kind == .quoted, node.scalar.isEmpty { return }
         let document = try Fields(node, file: file, path: path)
         let apiVersion = try document.requiredString("apiVersion")
         let kindName = try document.requiredString("kind")
         if kindName == "List", apiVersion == "v1" {
             guard path.isEmpty else { throw document.problem("kind", "a list inside a list") }
-            guard case .mapping(let mapping) = node, case .sequence(let items)? = mapping["items"] else {
+            guard let items = node["items"]?.elements else {
                 throw document.problem("items", "expected a list")
             }
             for (index, item) in items.enumerated() {

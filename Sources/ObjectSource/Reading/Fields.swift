@@ -1,33 +1,68 @@
-import Yams
-
 /// A mapping of a document, with the way to it: every wrong value is reported by file, line and path.
 ///
 /// A field that is `null` counts as absent, as in the Kubernetes API.
 struct Fields {
-    let file: String
-    /// Empty for the document itself.
-    let path: String
-    let line: Int
-    private var entries: [String: (line: Int, node: Node)] = [:]
-    private(set) var names: [String] = []
+    /// Who wrote the document, which says how much is to be forgiven.
+    enum Origin {
+        /// Somebody with an editor: a field that looks like a known one misspelt is a problem.
+        case file
+        /// An API server, which has checked the object: what is unknown is newer than this program, and what the mesh
+        /// has no use for is dropped.
+        case server
+    }
 
-    init(_ node: Node, file: String, path: String) throws(ObjectProblem) {
+    let file: String
+    let origin: Origin
+    private let node: DocumentNode
+    private let way: Way
+
+    init(_ node: DocumentNode, file: String, path: String, origin: Origin = .file) throws(ObjectProblem) {
+        try self.init(node, file: file, way: path.isEmpty ? .root : .field(.root, path), origin: origin)
+    }
+
+    private init(_ node: DocumentNode, file: String, way: Way, origin: Origin) throws(ObjectProblem) {
+        self.node = node
         self.file = file
-        self.path = path
-        line = node.mark?.line ?? 0
-        guard case .mapping(let mapping) = node else {
+        self.way = way
+        self.origin = origin
+        guard node.kind == .mapping else {
             throw ObjectProblem(
-                file: file, line: line, field: path, message: "expected a mapping, found \(Self.describe(node))")
+                file: file, line: node.line, field: way.text,
+                message: "expected a mapping, found \(Self.describe(node))")
         }
-        for (key, value) in mapping {
-            guard case .scalar(let name) = key else {
-                throw ObjectProblem(
-                    file: file, line: key.mark?.line ?? line, field: path, message: "a field's name must be a word")
+        if node.value.hasOddName {
+            let odd = node.members.first { $0.name.kind != .plain && $0.name.kind != .quoted }
+            throw ObjectProblem(
+                file: file, line: odd?.name.line ?? node.line, field: way.text,
+                message: "a field's name must be a word")
+        }
+    }
+
+    /// The path of a field, put into words only when somebody asks for it.
+    private indirect enum Way {
+        case root
+        case field(Way, String)
+        case element(Way, Int)
+
+        var text: String {
+            switch self {
+            case .root: ""
+            case .field(.root, let name): name
+            case .field(let way, let name): "\(way.text).\(name)"
+            case .element(let way, let index): "\(way.text)[\(index)]"
             }
-            if Self.isNull(value) { continue }
-            entries[name.string] = (key.mark?.line ?? line, value)
-            names.append(name.string)
         }
+    }
+
+    /// Empty for the document itself.
+    var path: String { way.text }
+    var line: Int { node.line }
+    /// The names of the fields that are there, in their order.
+    var names: [String] { node.members.compactMap { $0.value.isNull ? nil : $0.name.scalar } }
+
+    /// A field's value and the line of its name.
+    private func entry(_ name: String) -> (line: Int, node: DocumentNode)? {
+        node.member(name).map { ($0.name.line, $0.value) }
     }
 
     // MARK: Reporting
@@ -38,29 +73,31 @@ struct Fields {
 
     /// A problem with the value of a field, or with its absence.
     func problem(_ name: String, _ message: String) -> ObjectProblem {
-        ObjectProblem(file: file, line: entries[name]?.line ?? line, field: join(name), message: message)
+        problem(line: entry(name)?.line ?? line, name, message)
     }
 
-    private func join(_ name: String) -> String { path.isEmpty ? name : "\(path).\(name)" }
+    private func problem(line: Int, _ name: String, _ message: String) -> ObjectProblem {
+        ObjectProblem(file: file, line: line, field: Way.field(way, name).text, message: message)
+    }
 
-    static func describe(_ node: Node) -> String {
-        switch node {
+    static func describe(_ node: DocumentNode) -> String {
+        switch node.kind {
         case .mapping: "a mapping"
-        case .sequence: "a list"
+        case .list: "a list"
         case .alias: "an alias"
-        case .scalar(let scalar): isNull(node) ? "nothing" : "\"\(scalar.string.prefix(40))\""
+        case .plain, .quoted: node.isNull ? "nothing" : "\"\(node.scalar.prefix(40))\""
         }
-    }
-
-    private static func isNull(_ node: Node) -> Bool {
-        guard case .scalar(let scalar) = node, scalar.style == .plain else { return false }
-        return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
     }
 
     // MARK: Which fields there may be
 
     /// Fields that are not known are let pass, unless one looks like a known one misspelt: what it says would be lost.
     func expect(_ known: [String]) throws(ObjectProblem) {
+        guard origin == .file else { return }
+        try checkSpelling(known)
+    }
+
+    private func checkSpelling(_ known: [String]) throws(ObjectProblem) {
         for name in names where !known.contains(name) {
             if let meant = Suggestion.nearest(to: name, among: known) {
                 throw problem(name, "unknown field; did you mean \(meant)?")
@@ -70,19 +107,19 @@ struct Fields {
 
     /// Fields that are not known are refused: where a policy is concerned, what is not understood may be the point.
     func expectOnly(_ known: [String]) throws(ObjectProblem) {
-        try expect(known)
+        try checkSpelling(known)
         for name in names where !known.contains(name) {
             throw problem(name, "unknown field; known are \(known.joined(separator: ", "))")
         }
     }
 
-    func has(_ name: String) -> Bool { entries[name] != nil }
+    func has(_ name: String) -> Bool { entry(name) != nil }
 
     // MARK: Values
 
     func string(_ name: String) throws(ObjectProblem) -> String? {
-        guard let (line, node) = entries[name] else { return nil }
-        return try Self.string(node, file: file, line: line, path: join(name))
+        guard let (line, node) = entry(name) else { return nil }
+        return try Self.string(node, file: file, line: line, .field(way, name))
     }
 
     func requiredString(_ name: String) throws(ObjectProblem) -> String {
@@ -91,38 +128,28 @@ struct Fields {
     }
 
     func bool(_ name: String) throws(ObjectProblem) -> Bool? {
-        guard let (line, node) = entries[name] else { return nil }
-        if case .scalar(let scalar) = node, scalar.style == .plain {
-            switch scalar.string {
-            case "true", "True", "TRUE": return true
-            case "false", "False", "FALSE": return false
-            default: break
-            }
-        }
-        throw ObjectProblem(
-            file: file, line: line, field: join(name), message: "expected true or false, found \(Self.describe(node))")
+        guard let (line, node) = entry(name) else { return nil }
+        if let value = node.bool { return value }
+        throw problem(line: line, name, "expected true or false, found \(Self.describe(node))")
     }
 
     /// A port number, 1 to 65535.
     func port(_ name: String) throws(ObjectProblem) -> UInt16? {
-        guard let (line, node) = entries[name] else { return nil }
-        if case .scalar(let scalar) = node, scalar.style == .plain, let port = Self.port(scalar.string) { return port }
-        throw ObjectProblem(
-            file: file, line: line, field: join(name),
-            message: "expected a port from 1 to 65535, found \(Self.describe(node))")
+        guard let (line, node) = entry(name) else { return nil }
+        if node.kind == .plain, let port = Self.port(node.scalar) { return port }
+        throw problem(line: line, name, "expected a port from 1 to 65535, found \(Self.describe(node))")
     }
 
     /// A port number or the name of a container's port.
     func portOrName(_ name: String) throws(ObjectProblem) -> ServicePort.Target? {
-        guard let (line, node) = entries[name] else { return nil }
-        if case .scalar(let scalar) = node {
-            if scalar.style != .plain, !scalar.string.isEmpty { return .name(scalar.string) }
-            if let port = Self.port(scalar.string) { return .number(port) }
-            if scalar.string.first?.isLetter == true { return .name(scalar.string) }
+        guard let (line, node) = entry(name) else { return nil }
+        if node.kind == .plain || node.kind == .quoted {
+            let text = node.scalar
+            if node.kind == .quoted, !text.isEmpty { return .name(text) }
+            if let port = Self.port(text) { return .number(port) }
+            if text.first?.isLetter == true { return .name(text) }
         }
-        throw ObjectProblem(
-            file: file, line: line, field: join(name),
-            message: "expected a port from 1 to 65535 or a name, found \(Self.describe(node))")
+        throw problem(line: line, name, "expected a port from 1 to 65535 or a name, found \(Self.describe(node))")
     }
 
     static func port(_ text: String) -> UInt16? {
@@ -142,51 +169,67 @@ struct Fields {
     }
 
     func strings(_ name: String) throws(ObjectProblem) -> [String]? {
-        try elements(name)?.enumerated().map { index, node throws(ObjectProblem) in
-            try Self.string(node, file: file, line: node.mark?.line ?? line, path: "\(join(name))[\(index)]")
+        guard let elements = try elements(name) else { return nil }
+        var result: [String] = []
+        result.reserveCapacity(elements.count)
+        for (index, node) in elements.enumerated() {
+            result.append(try Self.string(node, file: file, line: node.line, .element(.field(way, name), index)))
         }
+        return result
     }
 
-    func stringMap(_ name: String) throws(ObjectProblem) -> [String: String]? {
+    /// - Parameter isWanted: Names for which it is false are left out, whatever they hold.
+    func stringMap(
+        _ name: String, where isWanted: (String) -> Bool = { _ in true }
+    ) throws(ObjectProblem) -> [String: String]? {
         guard let fields = try object(name) else { return nil }
         var result: [String: String] = [:]
-        for name in fields.names { result[name] = try fields.string(name) }
+        for (name, value) in fields.node.members where !value.isNull {
+            let key = name.scalar
+            guard isWanted(key) else { continue }
+            result[key] = try Self.string(value, file: file, line: name.line, .field(fields.way, key))
+        }
         return result
     }
 
     func object(_ name: String) throws(ObjectProblem) -> Fields? {
-        guard let (_, node) = entries[name] else { return nil }
-        return try Fields(node, file: file, path: join(name))
+        guard let (_, node) = entry(name) else { return nil }
+        return try Fields(node, file: file, way: .field(way, name), origin: origin)
     }
 
     func objects(_ name: String) throws(ObjectProblem) -> [Fields]? {
-        try elements(name)?.enumerated().map { index, node throws(ObjectProblem) in
-            try Fields(node, file: file, path: "\(join(name))[\(index)]")
+        guard let elements = try elements(name) else { return nil }
+        var result: [Fields] = []
+        result.reserveCapacity(elements.count)
+        for (index, node) in elements.enumerated() {
+            result.append(try Fields(node, file: file, way: .element(.field(way, name), index), origin: origin))
         }
+        return result
     }
 
-    private func elements(_ name: String) throws(ObjectProblem) -> [Node]? {
-        guard let (line, node) = entries[name] else { return nil }
-        guard case .sequence(let sequence) = node else {
-            throw ObjectProblem(
-                file: file, line: line, field: join(name), message: "expected a list, found \(Self.describe(node))")
+    private func elements(_ name: String) throws(ObjectProblem) -> [DocumentNode]? {
+        guard let (line, node) = entry(name) else { return nil }
+        guard let elements = node.elements else {
+            throw problem(line: line, name, "expected a list, found \(Self.describe(node))")
         }
-        return Array(sequence)
+        return elements
     }
 
     private static func string(
-        _ node: Node, file: String, line: Int, path: String
+        _ node: DocumentNode, file: String, line: Int, _ way: @autoclosure () -> Way
     ) throws(ObjectProblem) -> String {
-        guard case .scalar(let scalar) = node else {
+        switch node.kind {
+        case .quoted: return node.scalar
+        case .plain:
+            let text = node.scalar
+            guard PlainScalar.isNoString(text) else { return text }
             throw ObjectProblem(
-                file: file, line: line, field: path, message: "expected a string, found \(describe(node))")
-        }
-        if scalar.style == .plain, PlainScalar.isNoString(scalar.string) {
+                file: file, line: line, field: way().text,
+                message: "expected a string, found \(text.prefix(40)); put it in quotes")
+        case .mapping, .list, .alias:
             throw ObjectProblem(
-                file: file, line: line, field: path,
-                message: "expected a string, found \(scalar.string.prefix(40)); put it in quotes")
+                file: file, line: line, field: way().text, message: "expected a string, found \(describe(node))")
         }
-        return scalar.string
     }
 }
 

@@ -40,7 +40,10 @@ extension ObjectMeta {
         self.init(
             name: name, namespace: kind.isNamespaced ? (namespace.isEmpty ? "default" : namespace) : "",
             uid: try fields.string("uid") ?? "", generateName: try fields.string("generateName") ?? "",
-            labels: try fields.stringMap("labels") ?? [:], annotations: try fields.stringMap("annotations") ?? [:],
+            labels: try fields.stringMap("labels") ?? [:],
+            annotations: try fields.stringMap("annotations") { name in
+                fields.origin == .file || Self.isInUse(annotation: name)
+            } ?? [:],
             owners: try (fields.objects("ownerReferences") ?? []).map { owner throws(ObjectProblem) in
                 OwnerReference(
                     apiVersion: try owner.string("apiVersion") ?? "", kind: try owner.requiredString("kind"),
@@ -48,6 +51,15 @@ extension ObjectMeta {
             },
             creationTimestamp: try Self.timestamp(fields, "creationTimestamp"),
             deletionTimestamp: try Self.timestamp(fields, "deletionTimestamp"))
+    }
+
+    /// Whether the mesh may have a use for an annotation. Most are others' notes, and some are as large as the object.
+    static func isInUse(annotation name: String) -> Bool {
+        guard let slash = name.utf8.firstIndex(of: UInt8(ascii: "/")) else { return false }
+        let domain = name[..<slash]
+        return ["istio.io", "apus.dev", "service.kubernetes.io", "networking.k8s.io"].contains {
+            domain == $0 || domain.hasSuffix(".\($0)")
+        }
     }
 
     private static func timestamp(_ fields: Fields, _ name: String) throws(ObjectProblem) -> Int64? {

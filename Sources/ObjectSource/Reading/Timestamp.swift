@@ -44,3 +44,8 @@ enum Timestamp {
         return days * 86400 + hour * 3600 + minute * 60 + second - offset
     }
 }
+
+extension ObjectMeta {
+    /// Seconds since 1970 of a moment as Kubernetes writes it (RFC 3339); `nil` when the text is none.
+    public static func seconds(of text: String) -> Int64? { Timestamp.parse(text) }
+}

@@ -29,7 +29,7 @@ protocol ServedPods: Sendable {
 /// Pods go on being served while the control side is away.
 final class ZDSClient: Sendable {
     private let path: String
-    private let hello: ZDSHello
+    private let successor: Bool
     private let pods: any ServedPods
     private let socketMaker: PodSocketMaker?
     private let logger: Logger
@@ -46,8 +46,7 @@ final class ZDSClient: Sendable {
         onBreach: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         self.path = path
-        hello =
-            socketMaker == nil ? ZDSHello(handover: ZDSHello.handoverVersion, successor: successor) : ZDSHello()
+        self.successor = successor
         self.pods = pods
         self.socketMaker = socketMaker
         self.logger = logger
@@ -73,13 +72,19 @@ final class ZDSClient: Sendable {
     private func run() {
         var backoff = Backoff(first: .milliseconds(10), cap: .seconds(15))
         var lastError = ""
+        // Whoever has had the pods once does not ask for them as a successor again: when the keeper is replaced while an old
+        // and a new ztunnel run, both come back, and the old one must not take over from the new one.
+        var hadPods = false
         while !isStopping {
             do {
                 let socket = try SeqpacketSocket.connect(path: path)
-                try socket.send(hello.encoded())
+                try socket.send(hello(successor: successor && !hadPods).encoded())
                 logger.info("connected to the control side of this node", metadata: ["path": "\(path)"])
                 lastError = ""
-                try serve(socket) { backoff.reset() }
+                try serve(socket) {
+                    backoff.reset()
+                    hadPods = true
+                }
                 if !isStopping { logger.info("the control side closed the connection; pods stay served") }
             } catch let breach as ProtocolBreach {
                 logger.critical(
@@ -101,10 +106,14 @@ final class ZDSClient: Sendable {
         }
     }
 
-    /// - Throws: When the connection cannot go on.
+    private func hello(successor: Bool) -> ZDSHello {
+        socketMaker == nil ? ZDSHello(handover: ZDSHello.handoverVersion, successor: successor) : ZDSHello()
+    }
+
     /// Messages of ours may be longer than those of plain ZDS.
     private var packetLimit: Int { socketMaker == nil ? ZDSRequest.maximumLength : ZDSRequest.plainLength }
 
+    /// - Throws: When the connection cannot go on.
     private func serve(_ socket: borrowing SeqpacketSocket, onSnapshot: () -> Void) throws {
         var conversation = ZDSConversation(pods: pods, socketMaker: socketMaker, logger: logger)
         while !isStopping {

@@ -1,14 +1,27 @@
 import Discovery
 import Glibc
 import Observability
+import Synchronization
 
 /// What ztunnel tells of itself and of its talks with the control plane, by Istio's names.
 public struct ProcessMetrics: Sendable {
     private let terminations: CounterFamily
     private let messages: CounterFamily
     private let messageBytes: CounterFamily
+    private let contact = Contact()
 
-    public init(_ registry: MetricsRegistry, version: String) throws {
+    /// The talk with the control plane, as of now.
+    private final class Contact: Sendable {
+        let isConnected = Atomic<Bool>(false)
+        /// Seconds since 1970; 0 before the first.
+        let lastMessage = Atomic<Int>(0)
+    }
+
+    /// - Parameter firstExpiry: When the first of the certificates in use ends, in seconds since 1970; `nil` while there is
+    ///   none.
+    public init(
+        _ registry: MetricsRegistry, version: String, firstExpiry: @escaping @Sendable () -> Double? = { nil }
+    ) throws {
         terminations = try registry.counter(
             "istio_xds_connection_terminations", "The total number of completed connections to xds server (unstable)",
             labels: ["reason"])
@@ -18,6 +31,20 @@ public struct ProcessMetrics: Sendable {
             "istio_xds_message_bytes", "Total number of bytes received (unstable)", labels: ["url"])
         let build = try registry.gauge("istio_build", "Istio component build info", labels: ["component", "tag"])
         build.with(["ztunnel", version]).set(1)
+        let contact = contact
+        try registry.gauge(
+            "apus_xds_connected", "1 while the control plane answers; else ztunnel goes by what it last said (unstable)"
+        ) { contact.isConnected.load(ordering: .relaxed) ? 1 : 0 }
+        try registry.gauge(
+            "apus_xds_last_message_timestamp_seconds", "When the control plane last said something (unstable)"
+        ) {
+            let time = contact.lastMessage.load(ordering: .relaxed)
+            return time > 0 ? Double(time) : nil
+        }
+        try registry.gauge(
+            "apus_certificate_first_expiry_timestamp_seconds",
+            "When the first of the certificates in use ends (unstable)",
+            read: firstExpiry)
         try registry.gauge("process_open_fds", "Number of open file descriptors") { Self.openDescriptors() }
         try registry.gauge("process_max_fds", "Maximum number of open file descriptors") {
             var limit = rlimit()
@@ -30,10 +57,15 @@ public struct ProcessMetrics: Sendable {
     public func count(_ event: DiscoveryClient.Event) {
         switch event {
         case .received(let url, _, _, let bytes):
+            contact.isConnected.store(true, ordering: .relaxed)
+            contact.lastMessage.store(time(nil), ordering: .relaxed)
             messages.with([url]).add(1)
             messageBytes.with([url]).add(UInt64(bytes))
-        case .terminated(let reason): terminations.with([reason.rawValue]).add(1)
-        case .connecting, .connected, .refused: break
+        case .terminated(let reason):
+            contact.isConnected.store(false, ordering: .relaxed)
+            terminations.with([reason.rawValue]).add(1)
+        case .connected: contact.isConnected.store(true, ordering: .relaxed)
+        case .connecting, .refused: break
         }
     }
 

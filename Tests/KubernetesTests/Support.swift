@@ -1,0 +1,49 @@
+import Foundation
+import Glibc
+import Testing
+
+@testable import Kubernetes
+
+/// Waits until a condition holds.
+func eventually(
+    _ what: String, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool
+) async throws {
+    let deadline = ContinuousClock.now + limit
+    while try await !condition() {
+        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
+        try await ContinuousClock().sleep(for: .milliseconds(5))
+    }
+}
+
+/// A folder that goes with the value.
+final class TemporaryFolder: Sendable {
+    let path: String
+
+    init() throws {
+        path = FileManager.default.temporaryDirectory.path + "/kube-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    // Nothing is left to do for who cannot remove it.
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    @discardableResult
+    func write(_ name: String, _ text: String, mode: Int = 0o600) throws -> String {
+        let place = "\(path)/\(name)"
+        let temporary = "\(place).new"
+        try text.write(toFile: temporary, atomically: false, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: temporary)
+        guard rename(temporary, place) == 0 else { throw POSIXError(.EIO) }
+        return place
+    }
+}
+
+/// The error that `body` throws.
+func failure(_ body: () async throws -> Void) async -> KubernetesError? {
+    do {
+        try await body()
+        return nil
+    } catch {
+        return error as? KubernetesError
+    }
+}
