@@ -7,11 +7,13 @@ extension NodeAgent {
     /// logged, counted, and tried again with the next proof. Under the turn of the node's rules.
     func makeBranchRulesHold(for addresses: Set<IPAddress>) async {
         guard configuration.servesBranchInterfaces else { return }
-        let before = branchAddresses
+        let (before, node) = (branchAddresses, nodeNetwork)
         do {
             let found = try await pool.run { () -> [Drift]? in
-                guard BranchInterfaceRules.isPlatform() || before?.isEmpty == false else { return nil }
-                return try BranchInterfaceRules.apply(addresses)
+                try node.within {
+                    guard BranchInterfaceRules.isPlatform() || before?.isEmpty == false else { return nil }
+                    return try BranchInterfaceRules.apply(addresses)
+                }
             }
             guard let found else { return }
             branchAddresses = addresses
