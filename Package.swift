@@ -55,7 +55,7 @@ let package = Package(
         .executable(name: "apus", targets: ["apus"]),
         .executable(name: "apus-cni", targets: ["apus-cni"]),
         .executable(name: "apus-sockets", targets: ["apus-sockets"]),
-        .library(name: "Redirection", targets: ["Redirection"]),
+        .library(name: "Redirection", targets: ["Redirection", "Addressing", "LinuxNetwork"]),
         .library(name: "CNI", targets: ["CNI"]),
         .library(name: "Mesh", targets: ["Mesh"]),
     ],
@@ -136,12 +136,6 @@ let package = Package(
                 "Addressing", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix, .nioHTTP1, .nioSSL,
                 .yams, .logging,
             ], swiftSettings: strict),
-        // An API server for tests; no program that is shipped depends on it.
-        .target(
-            name: "TestAPIServer",
-            dependencies: [
-                .nioCore, .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .yams, .deque, .logging,
-            ], swiftSettings: strict),
 
         // MARK: Engines
         .target(
@@ -191,16 +185,12 @@ let package = Package(
             name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
             swiftSettings: strict),
 
-        // An API server for tests and for trying things out; built only by its own name.
-        .executableTarget(
-            name: "test-apiserver", dependencies: ["TestAPIServer", .arguments, .logging], swiftSettings: strict),
-
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", "TestAPIServer", .crypto,
+                "LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto,
             ],
             swiftSettings: strict),
         .testTarget(
@@ -221,7 +211,7 @@ let package = Package(
             dependencies: [
                 "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "Kubernetes",
                 "LinuxNetwork",
-                "Mesh", "ObjectSource", "Observability", "TestAPIServer", .protobuf, .grpcCore, .grpcTransport, .x509,
+                "Mesh", "ObjectSource", "Observability", .protobuf, .grpcCore, .grpcTransport, .x509,
                 .crypto, .asn1, .jwt,
                 .nioCore, .nioPosix, .nioSSL, .logging,
             ], swiftSettings: strict),
@@ -235,12 +225,9 @@ let package = Package(
         .testTarget(
             name: "KubernetesTests",
             dependencies: [
-                "Addressing", "Kubernetes", "ObjectSource", "Observability", "TestAPIServer", .httpClient, .nioCore,
+                "Addressing", "Kubernetes", "ObjectSource", "Observability", .httpClient, .nioCore,
                 .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .logging,
             ], swiftSettings: strict),
-        .testTarget(
-            name: "TestAPIServerTests",
-            dependencies: ["TestAPIServer", .httpClient, .nioCore, .nioSSL, .logging], swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
         // The chart, by Helm as a library in a Python environment of the build's own.
@@ -291,7 +278,7 @@ let package = Package(
             name: "NodeAgentTests",
             dependencies: [
                 "Addressing", "CNI", "DNS", "Handover", "Kubernetes", "LinuxNetwork", "Netlink", "NodeAgent",
-                "ObjectSource", "Observability", "Redirection", "TestAPIServer", .logging,
+                "ObjectSource", "Observability", "Redirection", .logging,
             ], swiftSettings: strict),
     ]
 )
