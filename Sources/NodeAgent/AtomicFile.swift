@@ -7,8 +7,10 @@ enum AtomicFile {
     ///
     /// Relative to the folder's descriptor and never through a link, because the folder may belong to a user who is
     /// not trusted.
+    /// - Parameter survivesPowerLoss: Without it only the process may die: nothing waits for the disk.
     static func write(
-        _ bytes: [UInt8], as name: String, in folder: borrowing FileDescriptor, mode: mode_t, owner: uid_t? = nil
+        _ bytes: [UInt8], as name: String, in folder: borrowing FileDescriptor, mode: mode_t, owner: uid_t? = nil,
+        survivesPowerLoss: Bool = true
     ) throws(SystemError) {
         let temporary = ".\(name).new"
         let directory = folder.raw
@@ -21,18 +23,22 @@ enum AtomicFile {
             if let owner { try check("change the owner of \(name)") { fchown(raw, owner, owner) } }
             // The process's mask does not apply: the mode is what was asked for.
             try check("change the mode of \(name)") { fchmod(raw, mode) }
-            try check("sync \(name)") { fsync(raw) }
+            if survivesPowerLoss { try check("sync \(name)") { fsync(raw) } }
             try check("rename \(temporary) to \(name)") { renameat(directory, temporary, directory, name) }
         } catch {
             unlinkat(directory, temporary, 0)
             throw error
         }
-        try check("sync the folder of \(name)") { fsync(directory) }
+        if survivesPowerLoss { try check("sync the folder of \(name)") { fsync(directory) } }
     }
 
-    static func write(_ bytes: [UInt8], to path: String, mode: mode_t) throws(SystemError) {
+    static func write(
+        _ bytes: [UInt8], to path: String, mode: mode_t, survivesPowerLoss: Bool = true
+    ) throws(SystemError) {
         let (folder, name) = split(path)
-        try write(bytes, as: name, in: FileDescriptor.open(folder, flags: O_RDONLY | O_DIRECTORY), mode: mode)
+        try write(
+            bytes, as: name, in: FileDescriptor.open(folder, flags: O_RDONLY | O_DIRECTORY), mode: mode,
+            survivesPowerLoss: survivesPowerLoss)
     }
 
     /// A file's bytes; `nil` when there is none.

@@ -16,7 +16,9 @@ struct PodRecordStore: Sendable {
 
     func write(_ record: PodRecord) throws(AgentError) {
         do throws(SystemError) {
-            try AtomicFile.write(record.json.bytes, to: "\(folder)/\(record.containerID)", mode: 0o600)
+            // What it tells of, a namespace and what is in it, goes with the machine's power as well.
+            try AtomicFile.write(
+                record.json.bytes, to: "\(folder)/\(record.containerID)", mode: 0o600, survivesPowerLoss: false)
         } catch {
             throw AgentError(
                 .file, "cannot write the record of \(record.podNamespace)/\(record.podName)", cause: error.description)
