@@ -55,7 +55,7 @@ let package = Package(
         .executable(name: "apus", targets: ["apus"]),
         .executable(name: "apus-cni", targets: ["apus-cni"]),
         .executable(name: "apus-sockets", targets: ["apus-sockets"]),
-        .library(name: "Redirection", targets: ["Redirection"]),
+        .library(name: "Redirection", targets: ["Redirection", "Addressing", "LinuxNetwork"]),
         .library(name: "CNI", targets: ["CNI"]),
         .library(name: "Mesh", targets: ["Mesh"]),
     ],

@@ -22,7 +22,8 @@ struct RedirectCommand: ParsableCommand {
 
     struct Plan: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Say what would hold: the plan as a value, and the rules, routes and settings it means.")
+            abstract:
+                "Say what would hold: the plan as a value, and the rules, routes and settings it means to nftables.")
         @Option(help: "The network namespace the plan is for; its families are those that are switched on there.")
         var netns: String?
         @OptionGroup var options: PlanOptions
@@ -45,10 +46,12 @@ struct RedirectCommand: ParsableCommand {
             abstract: "Make it hold, from whatever is there. Doing it again changes nothing.")
         @OptionGroup var namespace: NamespaceOption
         @OptionGroup var options: PlanOptions
+        @OptionGroup var means: MeansOption
 
         func run() async throws {
             try await RedirectWork.run(namespace.netns) { pod in
-                try NftablesBackend().apply(try options.plan(in: pod), in: pod)
+                let plan = try options.plan(in: pod)
+                try means.backend(for: plan).apply(plan, in: pod)
             }
         }
     }
@@ -58,11 +61,13 @@ struct RedirectCommand: ParsableCommand {
             abstract: "Read back what holds and print what differs from the same options' plan.")
         @OptionGroup var namespace: NamespaceOption
         @OptionGroup var options: PlanOptions
+        @OptionGroup var means: MeansOption
         @Flag(help: "As JSON.") var json = false
 
         func run() async throws {
             let drift = try await RedirectWork.run(namespace.netns) { pod in
-                try NftablesBackend().verify(try options.plan(in: pod), .capturing, in: pod)
+                let plan = try options.plan(in: pod)
+                return try means.backend(for: plan).verify(plan, .capturing, in: pod)
             }
             print(try json ? DriftReport(drift).json() : drift.map { "\($0)\n" }.joined(), terminator: "")
             if !drift.isEmpty { throw ExitCode(1) }
@@ -75,8 +80,29 @@ struct RedirectCommand: ParsableCommand {
         @OptionGroup var namespace: NamespaceOption
 
         func run() async throws {
-            try await RedirectWork.run(namespace.netns) { try NftablesBackend().remove(in: $0) }
+            // Whichever back end it was: this one takes the other's part away as well.
+            let choice = try RedirectionChoice.make(.nftables)
+            try await RedirectWork.run(namespace.netns) { try choice.backend.remove(in: $0) }
         }
+    }
+}
+
+/// By what it is captured, from an argument.
+struct MeansOption: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            """
+            By what it is captured. auto: ebpf where the kernel has all that it needs and no creator is named, nftables \
+            elsewhere.
+            """, valueName: "nftables|ebpf|auto"))
+    var redirection = RedirectionMode.nftables
+
+    /// Tries the kernel where that is asked for. Blocks.
+    /// - Throws: Where the kernel lacks what `ebpf` needs.
+    func backend(for plan: RedirectionPlan) throws(RedirectionError) -> any RedirectionBackend {
+        // eBPF cannot tell sockets by who made them, and refuses such a plan.
+        let mode = redirection == .auto && !plan.creators.isEmpty ? .nftables : redirection
+        return try RedirectionChoice.make(mode).backend
     }
 }
 

@@ -33,6 +33,18 @@ struct ManualTests {
         #expect(!FileManager.default.fileExists(atPath: "/run/netns/\(name)"))
     }
 
+    @Test("the modules it names are in the product it names")
+    func product() throws {
+        let manifest = try String(contentsOf: Self.root.appending(path: "Package.swift"), encoding: .utf8)
+        let found = manifest.firstMatch(of: /\.library\(name: "Redirection", targets: \[([^\]]*)\]\)/)
+        let targets = try #require(found).1.split(separator: ", ").map { $0.trimmingPrefix("\"").dropLast() }
+        let page = try String(contentsOf: Self.root.appending(path: "docs/redirection.md"), encoding: .utf8)
+        for module in ["Redirection", "LinuxNetwork", "Addressing"] {
+            #expect(targets.contains { $0 == module })
+            #expect(page.contains("`\(module)`"))
+        }
+    }
+
     @Test("its code is this file's, and captures")
     func code() async throws {
         let here = try String(contentsOf: URL(fileURLWithPath: #filePath), encoding: .utf8)

@@ -55,6 +55,40 @@ struct RedirectCommandTests {
         #expect(try await onThread { try Judge.ruleset(network.pod) } == "")
     }
 
+    @Test(
+        "eBPF captures where it is asked for, is no nftables, and is taken away by the same command",
+        arguments: IPAddress.Family.allCases)
+    func ebpf(family: IPAddress.Family) async throws {
+        let network = try await onThread { try Network() }
+        #expect(try Self.redirect("verify", network, "--redirection", "ebpf").status == 1)
+        let applied = try Self.redirect("apply", network, "--redirection", "ebpf")
+        #expect(applied.status == 0, "\(applied.errors)")
+        #expect(try await onThread { try Judge.ruleset(network.pod) } == "")
+        let whole = try Self.redirect("verify", network, "--redirection", "ebpf")
+        #expect(whole.status == 0, "\(whole.output)\(whole.errors)")
+        #expect(try Self.redirect("verify", network).status == 1)
+        try await onThread {
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            let app = try Stream(family: family, in: network.pod)
+            try app.connect(to: Endpoint(Network.serviceAddress(family), 80))
+            try app.exchange(with: ztunnel.outbound.accept().stream)
+        }
+        #expect(try Self.redirect("remove", network).status == 0)
+        let gone = try Self.redirect("verify", network, "--redirection", "ebpf")
+        #expect(gone.status == 1)
+        #expect(gone.output.contains("program apus_egress is missing"))
+    }
+
+    @Test("auto captures; a means that is not known is refused")
+    func auto() async throws {
+        let network = try await onThread { try Network() }
+        #expect(try Self.redirect("apply", network, "--redirection", "auto").status == 0)
+        #expect(try Self.redirect("verify", network, "--redirection", "auto").status == 0)
+        let refused = try Self.redirect("verify", network, "--redirection", "iptables")
+        #expect(refused.status == 64)
+        #expect(refused.errors.contains("--redirection"))
+    }
+
     @Test("a plan says what the kernel then holds, as text and as JSON")
     func plan() async throws {
         let network = try await onThread { try Network() }
