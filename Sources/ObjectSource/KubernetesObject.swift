@@ -7,6 +7,11 @@ public enum KubernetesObject: Hashable, Sendable {
     case endpointSlice(EndpointSlice)
     case authorizationPolicy(AuthorizationPolicy)
     case peerAuthentication(PeerAuthentication)
+    case node(ClusterNode)
+    case gateway(Gateway)
+    case gatewayClass(GatewayClass)
+    case serviceEntry(ServiceEntry)
+    case workloadEntry(WorkloadEntry)
 
     public var metadata: ObjectMeta {
         switch self {
@@ -17,6 +22,11 @@ public enum KubernetesObject: Hashable, Sendable {
         case .endpointSlice(let object): object.metadata
         case .authorizationPolicy(let object): object.metadata
         case .peerAuthentication(let object): object.metadata
+        case .node(let object): object.metadata
+        case .gateway(let object): object.metadata
+        case .gatewayClass(let object): object.metadata
+        case .serviceEntry(let object): object.metadata
+        case .workloadEntry(let object): object.metadata
         }
     }
 
@@ -29,6 +39,11 @@ public enum KubernetesObject: Hashable, Sendable {
         case .endpointSlice: .endpointSlice
         case .authorizationPolicy: .authorizationPolicy
         case .peerAuthentication: .peerAuthentication
+        case .node: .node
+        case .gateway: .gateway
+        case .gatewayClass: .gatewayClass
+        case .serviceEntry: .serviceEntry
+        case .workloadEntry: .workloadEntry
         }
     }
 

@@ -25,18 +25,25 @@ public enum ObjectKind: String, Hashable, Sendable, CaseIterable {
     case endpointSlice = "EndpointSlice"
     case authorizationPolicy = "AuthorizationPolicy"
     case peerAuthentication = "PeerAuthentication"
+    case node = "Node"
+    case gateway = "Gateway"
+    case gatewayClass = "GatewayClass"
+    case serviceEntry = "ServiceEntry"
+    case workloadEntry = "WorkloadEntry"
 
     /// The values of `apiVersion` that are read.
     public var apiVersions: [String] {
         switch self {
-        case .namespace, .pod, .service, .serviceAccount: ["v1"]
+        case .namespace, .pod, .service, .serviceAccount, .node: ["v1"]
         case .endpointSlice: ["discovery.k8s.io/v1"]
         case .authorizationPolicy, .peerAuthentication: ["security.istio.io/v1", "security.istio.io/v1beta1"]
+        case .gateway, .gatewayClass: ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
+        case .serviceEntry, .workloadEntry: ["networking.istio.io/v1", "networking.istio.io/v1beta1"]
         }
     }
 
     /// Namespaces themselves are in none.
-    public var isNamespaced: Bool { self != .namespace }
+    public var isNamespaced: Bool { self != .namespace && self != .node && self != .gatewayClass }
 }
 
 /// What makes an object one and the same: kind, namespace, name.

@@ -9,6 +9,11 @@ extension ObjectSnapshot {
         case .endpointSlice: endpointSlices[key.name].map { .endpointSlice($0) }
         case .authorizationPolicy: authorizationPolicies[key.name].map { .authorizationPolicy($0) }
         case .peerAuthentication: peerAuthentications[key.name].map { .peerAuthentication($0) }
+        case .node: nodes[key.name.name].map { .node($0) }
+        case .gateway: gateways[key.name].map { .gateway($0) }
+        case .gatewayClass: gatewayClasses[key.name.name].map { .gatewayClass($0) }
+        case .serviceEntry: serviceEntries[key.name].map { .serviceEntry($0) }
+        case .workloadEntry: workloadEntries[key.name].map { .workloadEntry($0) }
         }
     }
 
@@ -23,6 +28,11 @@ extension ObjectSnapshot {
         case .endpointSlice: endpointSlices.removeValue(forKey: key.name) != nil
         case .authorizationPolicy: authorizationPolicies.removeValue(forKey: key.name) != nil
         case .peerAuthentication: peerAuthentications.removeValue(forKey: key.name) != nil
+        case .node: nodes.removeValue(forKey: key.name.name) != nil
+        case .gateway: gateways.removeValue(forKey: key.name) != nil
+        case .gatewayClass: gatewayClasses.removeValue(forKey: key.name.name) != nil
+        case .serviceEntry: serviceEntries.removeValue(forKey: key.name) != nil
+        case .workloadEntry: workloadEntries.removeValue(forKey: key.name) != nil
         }
     }
 
@@ -35,6 +45,11 @@ extension ObjectSnapshot {
         case .endpointSlice: Array(endpointSlices.keys)
         case .authorizationPolicy: Array(authorizationPolicies.keys)
         case .peerAuthentication: Array(peerAuthentications.keys)
+        case .node: nodes.keys.map { ObjectName(namespace: "", name: $0) }
+        case .gateway: Array(gateways.keys)
+        case .gatewayClass: gatewayClasses.keys.map { ObjectName(namespace: "", name: $0) }
+        case .serviceEntry: Array(serviceEntries.keys)
+        case .workloadEntry: Array(workloadEntries.keys)
         }
     }
 }

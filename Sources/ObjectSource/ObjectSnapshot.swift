@@ -9,6 +9,11 @@ public struct ObjectSnapshot: Sendable, Equatable {
     public var endpointSlices: [ObjectName: EndpointSlice] = [:]
     public var authorizationPolicies: [ObjectName: AuthorizationPolicy] = [:]
     public var peerAuthentications: [ObjectName: PeerAuthentication] = [:]
+    public var nodes: [String: ClusterNode] = [:]
+    public var gateways: [ObjectName: Gateway] = [:]
+    public var gatewayClasses: [String: GatewayClass] = [:]
+    public var serviceEntries: [ObjectName: ServiceEntry] = [:]
+    public var workloadEntries: [ObjectName: WorkloadEntry] = [:]
     /// What is wrong with the source, in order of file and line. The objects of a wrong file are its last good ones.
     public var problems: [ObjectProblem] = []
 
@@ -25,6 +30,11 @@ public struct ObjectSnapshot: Sendable, Equatable {
         case .endpointSlice(let object): endpointSlices[name] = object
         case .authorizationPolicy(let object): authorizationPolicies[name] = object
         case .peerAuthentication(let object): peerAuthentications[name] = object
+        case .node(let object): nodes[name.name] = object
+        case .gateway(let object): gateways[name] = object
+        case .gatewayClass(let object): gatewayClasses[name.name] = object
+        case .serviceEntry(let object): serviceEntries[name] = object
+        case .workloadEntry(let object): workloadEntries[name] = object
         }
     }
 
@@ -37,6 +47,7 @@ public struct ObjectSnapshot: Sendable, Equatable {
 
     public var objectCount: Int {
         namespaces.count + pods.count + services.count + serviceAccounts.count + endpointSlices.count
-            + authorizationPolicies.count + peerAuthentications.count
+            + authorizationPolicies.count + peerAuthentications.count + nodes.count + gateways.count
+            + gatewayClasses.count + serviceEntries.count + workloadEntries.count
     }
 }

@@ -25,10 +25,10 @@ public struct PeerAuthenticationModes: Sendable {
     }
 
     /// The policy made for some workloads, this pod among them.
-    public func own(_ pod: Pod) -> PeerAuthentication? {
+    public func own(_ workload: ObjectMeta) -> PeerAuthentication? {
         objects.first { object in
-            isForWorkloads(object) && object.metadata.namespace == pod.metadata.namespace
-                && pod.metadata.labels.isMatched(by: object.selector ?? [:])
+            isForWorkloads(object) && object.metadata.namespace == workload.namespace
+                && workload.labels.isMatched(by: object.selector ?? [:])
         }
     }
 
@@ -37,14 +37,14 @@ public struct PeerAuthenticationModes: Sendable {
         object.mode == .unset ? inherited(by: object.metadata.namespace) : object.mode
     }
 
-    /// The mode for all ports of a pod that no exception names. Never ``PeerAuthentication/Mode/unset``.
-    public func mode(of pod: Pod) -> PeerAuthentication.Mode {
-        own(pod).map(mode) ?? inherited(by: pod.metadata.namespace)
+    /// The mode for all ports of a workload that no exception names. Never ``PeerAuthentication/Mode/unset``.
+    public func mode(of workload: ObjectMeta) -> PeerAuthentication.Mode {
+        own(workload).map(mode) ?? inherited(by: workload.namespace)
     }
 
     /// Whether any port of the pod takes nothing but mutual TLS.
     public func isStrictAnywhere(_ pod: Pod) -> Bool {
-        mode(of: pod) == .strict || own(pod)?.portModes.values.contains(.strict) == true
+        mode(of: pod.metadata) == .strict || own(pod.metadata)?.portModes.values.contains(.strict) == true
     }
 
     private func inherited(by namespace: String) -> PeerAuthentication.Mode { inherited[namespace] ?? mesh }

@@ -34,6 +34,15 @@ struct ControllerCommand: AsyncParsableCommand {
     @Option(help: "The mesh's trust domain.")
     var trustDomain = "cluster.local"
 
+    @Flag(help: "A deny rule that asks for HTTP attributes denies all that the rest of it says, not nothing.")
+    var strictL7Deny = false
+
+    @Flag(help: "Workloads and services with a waypoint take connections from it alone.")
+    var allowWaypointsOnly = false
+
+    @Option(help: "Configuration labelled istio.io/rev with another revision is not read.")
+    var revision = "default"
+
     @Option(help: "text or json")
     var logFormat = "text"
 
@@ -70,6 +79,9 @@ struct ControllerCommand: AsyncParsableCommand {
         var settings = ControllerSettings(
             source: source, status: status, state: state, listen: listen, admin: adminAddress.flatMap { Endpoint($0) })
         settings.mesh.trustDomain = trustDomain
+        settings.mesh.strictL7Deny = strictL7Deny
+        settings.mesh.allowsWaypointsOnly = allowWaypointsOnly
+        settings.mesh.revision = revision
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
         let controller = try await ControllerServer(settings, logger: logger)

@@ -27,7 +27,7 @@ struct AuthorizationTests {
     }
 
     @Test(
-        "scope and action",
+        "R39: scope and action",
         arguments: [
             ("", "shop", Mesh.AuthorizationPolicy.Scope.namespace, Mesh.AuthorizationPolicy.Action.allow),
             ("action: DENY", "istio-system", .global, .deny),
@@ -44,7 +44,7 @@ struct AuthorizationTests {
         #expect(found?.rules == [])
     }
 
-    @Test("what is not for layer 4 is not published")
+    @Test("R39: what is not for layer 4 is not published")
     func notPublished() throws {
         #expect(try policy("targetRefs: [{kind: Service, name: x}]").policy == nil)
         #expect(try policy("targetRefs: [{kind: Service, name: x}]").warnings == [])
@@ -58,7 +58,7 @@ struct AuthorizationTests {
         #expect(try policy("", metadata: dryRun, configuration).policy == nil)
     }
 
-    @Test("the golden policy: each part a clause, each entry a match")
+    @Test("R40: the golden policy: each part a clause, each entry a match")
     func golden() throws {
         let found = try policy(
             """
@@ -96,7 +96,7 @@ struct AuthorizationTests {
     }
 
     @Test(
-        "an ALLOW rule that asks for HTTP is left out, and said",
+        "R40: an ALLOW rule that asks for HTTP is left out, and said",
         arguments: [
             "to: [{operation: {paths: [/x]}}]", "to: [{operation: {ports: [\"80\"], methods: [GET]}}]",
             "to: [{operation: {hosts: [a]}}]", "from: [{source: {requestPrincipals: [\"*\"]}}]",
@@ -111,7 +111,7 @@ struct AuthorizationTests {
         #expect(try policy("rules: [{\(rule)}]").policy?.rules == [])
     }
 
-    @Test("a DENY rule loses its HTTP part: what is left denies, with nothing left it cannot, and that is said")
+    @Test("R40: a DENY rule loses its HTTP part: what is left denies, with nothing left it cannot, and that is said")
     func denyHTTP() throws {
         let some = try policy("action: DENY, rules: [{to: [{operation: {ports: [\"80\"], paths: [/x]}}]}]")
         #expect(some.policy?.rules == [.init(clauses: [.init(matches: [Match(destinationPorts: [80])])])])
@@ -128,7 +128,7 @@ struct AuthorizationTests {
         #expect(strict.warnings.first?.contains("denies more than it says") == true)
     }
 
-    @Test("values that are none stay, so that a condition never becomes wider")
+    @Test("R41: values that are none stay, so that a condition never becomes wider")
     func unreadable() {
         // The folder refuses such values; the Kubernetes API may let them pass.
         var source = PolicySource()
@@ -154,7 +154,7 @@ struct AuthorizationTests {
             ])
     }
 
-    @Test("workloads refer to the policies that select them: of their namespace and of the root")
+    @Test("R20: workloads refer to the policies that select them: of their namespace and of the root")
     func attachments() throws {
         func policy(_ name: String, _ namespace: String, _ selector: String) -> String {
             """

@@ -20,13 +20,14 @@ struct CertificateServiceTests {
         }
     }
 
-    @Test("a node's proxy gets certificates for the pods on its node, named by what it asks for")
+    @Test("R46: a node's proxy gets certificates for the pods on its node, named by what it asks for")
     func good() async throws {
         let controller = try await RunningController()
         let token = try await controller.token()
         // The request wishes for another name, and does not get it.
         let csr = try Requests.pem(Requests.request(name: "spiffe://cluster.local/ns/kube-system/sa/admin"))
         let chain = try await controller.sign(.init(authorization: ["Bearer \(token)"], csr: csr))
+        // R51: the leaf, and the root last.
         #expect(chain.count == 2)
         #expect(try uris(chain[0]) == ["spiffe://cluster.local/ns/shop/sa/web"])
         #expect(chain[1] == controller.server.rootPEM)
@@ -59,6 +60,26 @@ struct CertificateServiceTests {
         try await controller.stop()
     }
 
+    @Test(
+        "R48: only identities of pods that run on the caller's node",
+        arguments: [
+            ("n1", "shop/sa/web", true), ("n2", "shop/sa/web", false), ("n1", "shop/sa/db", false),
+            ("n2", "shop/sa/db", true), ("n1", "shop/sa/failed", false), ("n1", "other/sa/web", false),
+        ])
+    func nodeBound(node: String, identity: String, expected: Bool) async throws {
+        let controller = try await RunningController()
+        let call = try RunningController.Call(
+            authorization: ["Bearer \(await controller.token(node))"], csr: Requests.good(),
+            identity: Google_Protobuf_Value(stringValue: "spiffe://cluster.local/ns/\(identity)"))
+        if expected {
+            #expect(try uris(await controller.sign(call)[0]) == ["spiffe://cluster.local/ns/\(identity)"])
+        } else {
+            let error = await #expect(throws: RPCError.self) { try await controller.sign(call) }
+            #expect(error?.code == .unauthenticated)
+        }
+        try await controller.stop()
+    }
+
     @Test("a pod whose report is on its way is waited for")
     func lateReport() async throws {
         let controller = try await RunningController()
@@ -78,7 +99,7 @@ struct CertificateServiceTests {
         try await controller.stop()
     }
 
-    @Test("whatever is wrong, the answer is the same, and the next good request works")
+    @Test("R47: whatever is wrong, the answer is the same, and the next good request works")
     func hostile() async throws {
         let controller = try await RunningController()
         let token = try await controller.token()

@@ -256,7 +256,7 @@ struct ControllerServerTests {
         #expect((document["warnings"] as? [String])?.first?.hasPrefix("shop/l7: ") == true)
         let metrics = try await get("/metrics").body
         #expect(metrics.contains("apus_controller_source_problems 1"))
-        #expect(metrics.contains("apus_controller_policy_warnings 1"))
+        #expect(metrics.contains(#"apus_controller_policy_warnings{effect="stricter"} 1"#))
         #expect(metrics.contains(#"apus_controller_resources{type="policy"} 1"#))
         task.cancel()
         try await task.value

@@ -41,3 +41,39 @@ struct Translated {
 
     struct Missing: Error { let name: String }
 }
+
+/// What is published, by its own keys.
+struct Published {
+    var workloads: [String: Workload] = [:]
+    var services: [NamespacedHostname: Mesh.Service] = [:]
+    var policies: [String: Mesh.AuthorizationPolicy] = [:]
+    var warnings: [PolicyWarning]
+    var conditions: [ObjectCondition]
+    var resources: [MeshResource]
+
+    init(_ text: String, _ configuration: MeshConfiguration = MeshConfiguration()) throws {
+        let outcome = MeshTranslation(configuration).resources(of: try objects(text))
+        warnings = outcome.warnings
+        conditions = outcome.conditions
+        resources = outcome.resources
+        for resource in outcome.resources {
+            switch resource {
+            case .workload(let workload): workloads[workload.uid] = workload
+            case .service(let service): services[service.key] = service
+            case .policy(let policy): policies[policy.key] = policy
+            }
+        }
+    }
+
+    func workload(_ uid: String) throws -> Workload {
+        guard let workload = workloads[uid] else { throw Translated.Missing(name: uid) }
+        return workload
+    }
+
+    func service(_ host: String, _ namespace: String = "shop") throws -> Mesh.Service {
+        guard let service = services[NamespacedHostname(namespace: namespace, hostname: host)] else {
+            throw Translated.Missing(name: host)
+        }
+        return service
+    }
+}

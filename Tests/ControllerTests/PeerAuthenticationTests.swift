@@ -37,7 +37,7 @@ struct PeerAuthenticationTests {
         try Translated(Self.pod + policies).workload("web").authorizationPolicies
     }
 
-    @Test("without any there is no policy; with any there is the one for all")
+    @Test("R36: without any there is no policy; with any there is the one for all")
     func staticPolicy() throws {
         #expect(try Translated(Self.pod).policies.isEmpty)
         let result = try Translated(Self.pod + policy("default", "shop", mode: "PERMISSIVE"))
@@ -51,7 +51,7 @@ struct PeerAuthenticationTests {
     }
 
     @Test(
-        "the nearest mode counts: mesh, namespace, workload",
+        "R37: the nearest mode counts: mesh, namespace, workload",
         arguments: [
             ("STRICT", nil, nil, true), (nil, "STRICT", nil, true), (nil, nil, "STRICT", true),
             ("STRICT", "PERMISSIVE", nil, false), ("STRICT", "UNSET", nil, true), ("STRICT", "DISABLE", nil, false),
@@ -71,7 +71,7 @@ struct PeerAuthenticationTests {
         #expect(try references(text) == (isStrict ? [Self.strict] : []))
     }
 
-    @Test("the oldest of several counts, then the first by name")
+    @Test("R37: the oldest of several counts, then the first by name")
     func age() throws {
         let old = policy("zz", "shop", mode: "STRICT", created: "2020-01-01T00:00:00Z")
         let new = policy("aa", "shop", mode: "PERMISSIVE", created: "2021-01-01T00:00:00Z")
@@ -86,7 +86,7 @@ struct PeerAuthenticationTests {
     enum Converted: Sendable { case none, exempt([UInt32]), only([UInt32]) }
 
     @Test(
-        "port modes",
+        "R38: port modes",
         arguments: [
             // workload mode, inherited, ports, policy, reference
             ("STRICT", "PERMISSIVE", ["80": "STRICT"], Converted.none, strict),

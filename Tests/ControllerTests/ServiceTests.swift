@@ -18,7 +18,7 @@ struct ServiceTests {
         ).service("web")
     }
 
-    @Test("the golden service")
+    @Test("R23: the golden service, with its addresses")
     func golden() throws {
         let found = try service(
             #"clusterIPs: [10.96.0.1, "fd00:96::1"], ipFamilies: [IPv4, IPv6], ports: ["#
@@ -35,14 +35,14 @@ struct ServiceTests {
                     ipFamilies: .dual, canonical: true))
     }
 
-    @Test("headless services have no address, external names are not published")
+    @Test("R22: host names, external names are not published, headless services have no address")
     func addresses() throws {
         #expect(try service("clusterIP: None, ports: [{port: 80}]").addresses.isEmpty)
         #expect(throws: Translated.Missing.self) { try service("type: ExternalName, externalName: x.example") }
     }
 
     @Test(
-        "application protocols",
+        "R24: application protocols",
         arguments: [
             ("name: http", Mesh.Service.AppProtocol.http11), ("name: http-web", .http11), ("name: http2", .http2),
             ("name: grpc-x", .grpc), ("name: grpc-web", .unknown), ("name: https", .tls), ("name: tls", .tls),
@@ -58,7 +58,7 @@ struct ServiceTests {
     private static let close = LoadBalancing(preferences: [.network, .region, .zone], mode: .failover)
 
     @Test(
-        "load balancing",
+        "R25: load balancing",
         arguments: [
             ("", "", "", nil),
             ("internalTrafficPolicy: Local", "", "", LoadBalancing(preferences: [.node], mode: .strict)),

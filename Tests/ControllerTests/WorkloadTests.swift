@@ -35,7 +35,7 @@ struct WorkloadTests {
     }
 
     @Test(
-        "who is published, and how healthy",
+        "R8: who is published; R9: and how healthy",
         arguments: [
             ("Running", "True", "", "{ip: 10.0.0.1}", Workload.Status.healthy),
             ("Running", "False", "", "{ip: 10.0.0.1}", .unhealthy),
@@ -51,7 +51,7 @@ struct WorkloadTests {
     }
 
     @Test(
-        "the tunnel follows what is reported, never the label",
+        "R13: the tunnel follows what is reported, never the label",
         arguments: [
             ("labels: {istio.io/dataplane-mode: ambient}", Workload.TunnelProtocol.none, false),
             ("annotations: {ambient.istio.io/redirection: enabled}", .hbone, false),
@@ -72,7 +72,7 @@ struct WorkloadTests {
     }
 
     @Test(
-        "names",
+        "R14: workload names; R15: canonical names",
         arguments: [
             ("", "web-1", "web-1", "latest"),
             ("labels: {app: a, version: v1}", "web-1", "a", "v1"),
@@ -127,7 +127,7 @@ struct WorkloadTests {
         #expect(workload.kind == .pod)
     }
 
-    @Test("host network, network of the mesh, trust domain and cluster")
+    @Test("R10: trust domain, cluster and account; R12: host network")
     func surroundings() throws {
         var configuration = MeshConfiguration()
         configuration.trustDomain = "td.example"
@@ -147,7 +147,7 @@ struct WorkloadTests {
         #expect(workload.clusterID == "c1")
     }
 
-    @Test("services by selector, with the pod's own ports for names; a port it does not have is left out")
+    @Test("R17: services by selector; R18: with the pod's own ports for names; a port it does not have is left out")
     func memberships() throws {
         let services = """
             ---
@@ -193,7 +193,7 @@ struct WorkloadTests {
         #expect(Set(result.services.keys) == ["web", "other"])
     }
 
-    @Test("slices: pods by name for services without selector, others as workloads of their own")
+    @Test("R29: slices: pods by name for services without selector, others as workloads of their own")
     func slices() throws {
         let text =
             pod(metadata: "uid: u1") + """

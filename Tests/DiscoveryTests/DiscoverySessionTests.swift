@@ -80,7 +80,7 @@ struct DiscoverySessionTests {
         #expect(response?.nonce.isEmpty == false)
     }
 
-    @Test("a client that comes back gets what changed and hears what is gone")
+    @Test("R3: a client that comes back gets what changed and hears what is gone")
     mutating func reconnect() throws {
         try publish([Samples.workload("a"), Samples.workload("b", address: 2)])
         let versions = table.entries.mapValues(\.version)
@@ -108,7 +108,7 @@ struct DiscoverySessionTests {
         #expect(session.acknowledged(TypeURL.address) == table.generation)
     }
 
-    @Test("names on demand: by uid, address, service with its endpoints; unknown ones come back as removed")
+    @Test("R4: names on demand: by uid, address, service with its endpoints; unknown ones come back as removed")
     mutating func onDemand() throws {
         try publish([
             Samples.workload("a", services: ["web"]), Samples.workload("b", address: 2, node: "n2", services: ["web"]),

@@ -67,7 +67,7 @@ import X509
         (nil, 86_400), (0, 86_400), (-1, 86_400), (.min, 86_400), (1, 1), (600, 600), (7_776_000, 7_776_000),
     ]
 
-    @Test(arguments: lifetimes)
+    @Test("R49: the lifetime that was asked for, or a day", arguments: lifetimes)
     func givesTheLifetimeThatWasAskedFor(asked: Int64?, given: Int64) throws {
         let certificate = try leaf(asked.map { .seconds($0) })
         #expect(abs(certificate.notValidAfter.timeIntervalSince(now) - Double(given)) <= 1)
@@ -75,7 +75,7 @@ import X509
         #expect(abs(certificate.notValidBefore.timeIntervalSince(now) + 120) <= 1)
     }
 
-    @Test(arguments: [7_776_001, 34_560_000, .max] as [Int64])
+    @Test("R49: more than ninety days is refused, not cut", arguments: [7_776_001, 34_560_000, .max] as [Int64])
     func refusesALifetimeBeyondNinetyDays(asked: Int64) throws {
         let error = #expect(throws: IdentityError.self) { try leaf(.seconds(asked)) }
         #expect(error?.code == .validityTooLong)

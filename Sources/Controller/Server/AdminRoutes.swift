@@ -42,6 +42,7 @@ enum AdminRoutes {
             #""clients":\#(String(decoding: try encoder.encode(clients), as: UTF8.self))"#,
             #""problems":\#(try list(publisher.problems.map(\.description)))"#,
             #""warnings":\#(try list(publisher.warnings.map(\.description)))"#,
+            #""conditions":\#(try list(publisher.conditions.map(\.description)))"#,
         ]
         return Array("{\(parts.joined(separator: ","))}\n".utf8)
     }

@@ -22,7 +22,9 @@ struct ControllerMetrics: Sendable {
         tokens = try registry.counter("apus_controller_tokens_issued_total", "Node tokens issued")
         problems = try registry.gauge("apus_controller_source_problems", "What is wrong with the source of objects")
         warnings = try registry.gauge(
-            "apus_controller_policy_warnings", "Policies that are not, or not wholly, in force at layer 4")
+            "apus_controller_policy_warnings",
+            "Policies that are not in force at layer 4 as written, by effect: stricter, weaker, ignored",
+            labels: ["effect"])
         resources = try registry.gauge("apus_controller_resources", "Resources published", labels: ["type"])
         recomputations = try registry.counter(
             "apus_controller_recomputations_total", "Times the resources were computed from the objects")

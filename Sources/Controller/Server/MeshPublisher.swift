@@ -10,12 +10,16 @@ final class MeshPublisher: Sendable {
     private struct State {
         var problems: [ObjectProblem] = []
         var warnings: [PolicyWarning] = []
+        var conditions: [ObjectCondition] = []
         /// Pods by name, as published.
         var workloads: [ObjectName: Workload] = [:]
+        /// How many workloads are no pods.
+        var otherWorkloads = 0
         var mark: DiscoveryServer.Mark?
     }
 
     private let translation: MeshTranslation
+    private let translator: Mutex<MeshTranslator>
     private let server: DiscoveryServer
     private let metrics: ControllerMetrics
     private let logger: Logger
@@ -24,6 +28,7 @@ final class MeshPublisher: Sendable {
 
     init(_ translation: MeshTranslation, _ server: DiscoveryServer, _ metrics: ControllerMetrics, _ logger: Logger) {
         self.translation = translation
+        translator = Mutex(MeshTranslator(translation))
         self.server = server
         self.metrics = metrics
         self.logger = logger
@@ -31,47 +36,68 @@ final class MeshPublisher: Sendable {
 
     var problems: [ObjectProblem] { state.withLock { $0.problems } }
     var warnings: [PolicyWarning] { state.withLock { $0.warnings } }
+    var conditions: [ObjectCondition] { state.withLock { $0.conditions } }
 
     /// One at a time, by the one task that follows the source.
     func publish(_ objects: ObjectSnapshot) {
-        let outcome = translation.resources(of: objects)
         metrics.recomputations.single.increment()
         do {
-            let mark = try server.publish(outcome.resources)
-            var counts: [String: Int64] = ["workload": 0, "service": 0, "policy": 0]
-            var workloads: [ObjectName: Workload] = [:]
-            for resource in outcome.resources {
-                switch resource {
-                case .workload(let workload):
-                    counts["workload", default: 0] += 1
-                    workloads[ObjectName(namespace: workload.namespace, name: workload.name)] = workload
-                case .service: counts["service", default: 0] += 1
-                case .policy: counts["policy", default: 0] += 1
-                }
-            }
-            for (type, count) in counts { metrics.resources.with([type]).set(count) }
-            state.withLock { state in
-                state.workloads = workloads
-                state.mark = mark
+            switch translator.withLock({ $0.update(to: objects) }) {
+            case .all(let outcome): try publish(outcome)
+            case .pods(let pods): try publish(pods)
             }
         } catch {
+            translator.withLock { $0.forget() }
             logger.error("the mesh cannot be published; the last state stays", metadata: ["reason": "\(error)"])
         }
-        report(objects.problems, outcome.warnings)
+        report(objects.problems)
         changes.notify()
     }
 
-    private func report(_ problems: [ObjectProblem], _ warnings: [PolicyWarning]) {
-        let before = state.withLock { state in
-            defer {
-                state.problems = problems
-                state.warnings = warnings
+    private func publish(_ outcome: MeshTranslation.Outcome) throws {
+        report(outcome.warnings)
+        let mark = try server.publish(outcome.resources)
+        var (services, policies, others) = (0, 0, 0)
+        var pods: [ObjectName: Workload] = [:]
+        for resource in outcome.resources {
+            switch resource {
+            case .workload(let workload):
+                let name = ObjectName(namespace: workload.namespace, name: workload.name)
+                if translation.isPod(workload, name) { pods[name] = workload } else { others += 1 }
+            case .service: services += 1
+            case .policy: policies += 1
             }
-            return (problems: Set(state.problems), warnings: Set(state.warnings))
+        }
+        metrics.resources.with(["service"]).set(Int64(services))
+        metrics.resources.with(["policy"]).set(Int64(policies))
+        metrics.resources.with(["workload"]).set(Int64(pods.count + others))
+        state.withLock { state in
+            state.workloads = pods
+            state.otherWorkloads = others
+            state.mark = mark
+            state.conditions = outcome.conditions
+        }
+    }
+
+    private func publish(_ pods: [ObjectName: Workload?]) throws {
+        let mark = try server.publish(
+            workloads: pods.values.compactMap { $0 },
+            removed: pods.compactMap { $0.value == nil ? translation.uid(ofPod: $0.key) : nil })
+        let count = state.withLock { state in
+            for (name, workload) in pods { state.workloads[name] = workload }
+            state.mark = mark
+            return state.workloads.count + state.otherWorkloads
+        }
+        metrics.resources.with(["workload"]).set(Int64(count))
+    }
+
+    private func report(_ problems: [ObjectProblem]) {
+        let before = state.withLock { state in
+            defer { state.problems = problems }
+            return Set(state.problems)
         }
         metrics.problems.single.set(Int64(problems.count))
-        metrics.warnings.single.set(Int64(warnings.count))
-        for problem in problems where !before.problems.contains(problem) {
+        for problem in problems where !before.contains(problem) {
             logger.error(
                 "wrong object; the last good state stays in force",
                 metadata: [
@@ -79,12 +105,27 @@ final class MeshPublisher: Sendable {
                     "problem": "\(problem.message)",
                 ])
         }
-        for problem in before.problems.subtracting(problems).sorted() {
+        for problem in before.subtracting(problems).sorted() {
             logger.info("put right", metadata: ["file": "\(problem.file)", "problem": "\(problem.message)"])
         }
-        for warning in warnings where !before.warnings.contains(warning) {
-            logger.warning(
-                "policy not wholly in force", metadata: ["policy": "\(warning.policy)", "reason": "\(warning.message)"])
+    }
+
+    private func report(_ warnings: [PolicyWarning]) {
+        let before = state.withLock { state in
+            defer { state.warnings = warnings }
+            return Set(state.warnings)
+        }
+        for effect in PolicyWarning.Effect.allCases {
+            metrics.warnings.with([effect.rawValue]).set(Int64(warnings.count { $0.effect == effect }))
+        }
+        for warning in warnings where !before.contains(warning) {
+            // What lets through what somebody meant to refuse is no mere warning.
+            logger.log(
+                level: warning.effect == .stricter ? .warning : .error, "policy not wholly in force",
+                metadata: [
+                    "policy": "\(warning.policy)", "effect": "\(warning.effect.rawValue)",
+                    "reason": "\(warning.message)",
+                ])
         }
     }
 

@@ -23,14 +23,17 @@ struct AuthorizationTranslation {
             let key = object.metadata.objectName.description
             guard let action = Self.action(object.action) else {
                 outcome.warnings.append(
-                    PolicyWarning(policy: key, message: "the action \(object.action.rawValue) is not enforced"))
+                    PolicyWarning(
+                        policy: key, effect: .ignored, message: "the action \(object.action.rawValue) is not enforced"))
                 continue
             }
             let isDryRun = object.metadata.annotations[AuthorizationPolicyObject.dryRunAnnotation] == "true"
             guard !isDryRun || configuration.publishesDryRun else { continue }
             var translation = RuleTranslation(object, action, strictDeny: configuration.strictL7Deny)
             let rules = object.rules.compactMap { translation.rule($0) }
-            outcome.warnings += translation.warnings.map { PolicyWarning(policy: key, message: $0) }
+            outcome.warnings += translation.warnings.map {
+                PolicyWarning(policy: key, effect: $0.effect, message: $0.message)
+            }
             outcome.policies.append(
                 Mesh.AuthorizationPolicy(
                     name: object.metadata.name, namespace: object.metadata.namespace, scope: scope(object),
@@ -67,9 +70,9 @@ struct PolicyAttachments {
         byNamespace[policy.namespace, default: []].append((policy.description, selector))
     }
 
-    func policies(for pod: Pod) -> [String] {
-        Set([pod.metadata.namespace, rootNamespace]).flatMap { namespace in
-            (byNamespace[namespace] ?? []).filter { pod.metadata.labels.isMatched(by: $0.selector) }.map(\.key)
+    func policies(for workload: ObjectMeta) -> [String] {
+        Set([workload.namespace, rootNamespace]).flatMap { namespace in
+            (byNamespace[namespace] ?? []).filter { workload.labels.isMatched(by: $0.selector) }.map(\.key)
         }
     }
 }

@@ -4,13 +4,9 @@ import ObjectSource
 
 /// Endpoints that are no pods as workloads of the mesh.
 struct EndpointSliceTranslation {
-    private let configuration: MeshConfiguration
-    private let network: String
+    private let surroundings: Surroundings
 
-    init(_ configuration: MeshConfiguration, network: String) {
-        self.configuration = configuration
-        self.network = network
-    }
+    init(_ surroundings: Surroundings) { self.surroundings = surroundings }
 
     /// The service whose endpoints a slice lists.
     static func service(of slice: EndpointSlice, in objects: ObjectSnapshot) -> ServiceObject? {
@@ -21,13 +17,11 @@ struct EndpointSliceTranslation {
         return service?.spec.type == .externalName ? nil : service
     }
 
-    func workloads(of objects: ObjectSnapshot) -> [Workload] {
-        objects.endpointSlices.values.flatMap { slice -> [Workload] in
+    func workloads() -> [Workload] {
+        let (objects, configuration) = (surroundings.objects, surroundings.configuration)
+        return objects.endpointSlices.values.flatMap { slice -> [Workload] in
             guard let service = Self.service(of: slice, in: objects) else { return [] }
-            let services = [
-                ServiceTranslation(configuration, network: network).key(service.metadata.objectName): Self.ports(
-                    service, slice)
-            ]
+            let services = [surroundings.key(service.metadata.objectName): Self.ports(service, slice)]
             return slice.endpoints.compactMap { endpoint in
                 guard endpoint.target?.kind != "Pod", let address = endpoint.addresses.first.flatMap({ IPAddress($0) })
                 else { return nil }
@@ -35,7 +29,7 @@ struct EndpointSliceTranslation {
                     uid: "\(configuration.clusterID)/discovery.k8s.io/EndpointSlice/\(slice.metadata.namespace)/"
                         + "\(slice.metadata.name)/\(address)",
                     name: slice.metadata.name, namespace: slice.metadata.namespace, addresses: [address],
-                    network: network,
+                    network: surroundings.network,
                     trustDomain: configuration.trustDomain, kind: .pod, services: services,
                     status: endpoint.isReady == false ? .unhealthy : .healthy, clusterID: configuration.clusterID,
                     networkMode: .hostNetwork)

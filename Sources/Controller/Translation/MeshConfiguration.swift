@@ -1,5 +1,5 @@
 import Mesh
-import ObjectSource
+public import ObjectSource
 
 /// What the mapping of objects to the mesh depends on besides the objects.
 public struct MeshConfiguration: Hashable, Sendable {
@@ -15,23 +15,35 @@ public struct MeshConfiguration: Hashable, Sendable {
     /// (`false`, as in Istio).
     public var strictL7Deny = false
 
-    public init() {}
-}
+    /// Configuration that names another revision is not read.
+    public var revision = "default"
+    /// Who has a waypoint takes connections from nobody else.
+    public var allowsWaypointsOnly = false
+    /// Who sees the hosts of service entries, by the labels of the entries' namespace. The first that matches counts;
+    /// without one they are seen everywhere.
+    public var entryVisibility: [VisibilityRule] = []
 
-/// A policy that is not, or not wholly, in force at layer 4, and why.
-public struct PolicyWarning: Hashable, Sendable, Comparable, CustomStringConvertible {
-    /// `namespace/name`
-    public let policy: String
-    public let message: String
-
-    public init(policy: String, message: String) {
-        self.policy = policy
-        self.message = message
+    /// Who sees a host.
+    public enum EntryVisibility: Hashable, Sendable {
+        case everywhere
+        /// Clients of its own namespace.
+        case namespace
+        case none
     }
 
-    public var description: String { "\(policy): \(message)" }
+    public struct VisibilityRule: Hashable, Sendable {
+        public var namespaces: LabelSelector
+        public var visibility: EntryVisibility
 
-    public static func < (left: PolicyWarning, right: PolicyWarning) -> Bool {
-        (left.policy, left.message) < (right.policy, right.message)
+        public init(namespaces: LabelSelector, visibility: EntryVisibility) {
+            self.namespaces = namespaces
+            self.visibility = visibility
+        }
+    }
+
+    public init() {}
+
+    func visibility(ofEntriesIn namespace: [String: String]) -> EntryVisibility {
+        entryVisibility.first { $0.namespaces.matches(namespace) }?.visibility ?? .everywhere
     }
 }

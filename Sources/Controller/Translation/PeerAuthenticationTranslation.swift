@@ -68,12 +68,12 @@ struct PeerAuthenticationTranslation {
 
     // MARK: What workloads refer to
 
-    func policies(for pod: Pod) -> [String] {
-        let own = modes.own(pod)
+    func policies(for workload: ObjectMeta) -> [String] {
+        let own = modes.own(workload)
         if let own, exceptions(own) != nil {
             return ["\(own.metadata.namespace)/\(Self.convertedPrefix)\(own.metadata.name)"]
         }
-        let isStrict = modes.mode(of: pod) == .strict
+        let isStrict = modes.mode(of: workload) == .strict
         return isStrict ? ["\(configuration.rootNamespace)/\(Self.staticStrict)"] : []
     }
 }

@@ -14,7 +14,7 @@ struct RuleTranslation {
     private let namespace: String
     private let isAllow: Bool
     private let strictDeny: Bool
-    private(set) var warnings: [String] = []
+    private(set) var warnings: [(effect: PolicyWarning.Effect, message: String)] = []
 
     init(
         _ policy: AuthorizationPolicyObject, _ action: Mesh.AuthorizationPolicy.Action, strictDeny: Bool
@@ -41,13 +41,17 @@ struct RuleTranslation {
         guard !unseen.isEmpty else { return Mesh.AuthorizationPolicy.Rule(clauses: clauses) }
         let names = unseen.sorted().joined(separator: ", ")
         if isAllow {
-            warnings.append("a rule is left out: layer 4 does not know \(names)")
+            warnings.append((.stricter, "a rule is left out: layer 4 does not know \(names)"))
             return nil
         }
         warnings.append(
             isIncomplete
-                ? "a rule does not deny all that it says: layer 4 does not know \(names)"
-                : "a rule denies more than it says: layer 4 does not know \(names)")
+                ? (
+                    .weaker,
+                    "a rule does not deny all that it says: layer 4 does not know \(names); "
+                        + "set targetRefs to a waypoint, or --strict-l7-deny"
+                )
+                : (.stricter, "a rule denies more than it says: layer 4 does not know \(names)"))
         return Mesh.AuthorizationPolicy.Rule(clauses: clauses)
     }
 

@@ -4,37 +4,32 @@ import ObjectSource
 
 /// A Kubernetes service as a service of the mesh.
 struct ServiceTranslation {
-    private let configuration: MeshConfiguration
-    private let network: String
+    private let surroundings: Surroundings
 
-    init(_ configuration: MeshConfiguration, network: String) {
-        self.configuration = configuration
-        self.network = network
-    }
+    init(_ surroundings: Surroundings) { self.surroundings = surroundings }
 
     static let trafficDistribution = "networking.istio.io/traffic-distribution"
 
-    func key(_ name: ObjectName) -> NamespacedHostname {
-        NamespacedHostname(
-            namespace: name.namespace, hostname: "\(name.name).\(name.namespace).svc.\(configuration.domainSuffix)")
-    }
-
     /// `nil` for a service that is only a name for something outside.
-    func service(_ object: ServiceObject, namespace: Namespace?) -> Mesh.Service? {
+    func service(_ object: ServiceObject) -> Mesh.Service? {
         guard object.spec.type != .externalName else { return nil }
+        let namespace = surroundings.objects.namespaces[object.metadata.namespace]
+        let attachment = surroundings.waypoints.attachment(of: object.metadata, as: .service)
+        let key = surroundings.key(object.metadata.objectName)
         return Mesh.Service(
             name: object.metadata.name, namespace: object.metadata.namespace,
-            hostname: key(object.metadata.objectName).hostname,
+            hostname: key.hostname,
             addresses: object.spec.clusterIPs.compactMap { IPAddress($0) }.map {
-                NetworkAddress(network: network, address: $0)
+                NetworkAddress(network: surroundings.network, address: $0)
             },
             ports: object.spec.ports.map { port in
                 Mesh.Service.Port(
                     port.port, target: Self.target(port),
                     appProtocol: port.transport == .tcp ? Self.appProtocol(port) : .unknown)
             },
+            waypoint: attachment.waypoint?.address, weightedWaypoints: attachment.weighted,
             loadBalancing: Self.loadBalancing(object, namespace), ipFamilies: Self.families(object.spec.ipFamilies),
-            canonical: true)
+            canonical: true, ingressUseWaypoint: surroundings.waypoints.takesIngress(object.metadata))
     }
 
     /// 0 for a named port: each workload has its own.
@@ -77,10 +72,16 @@ struct ServiceTranslation {
         if object.spec.internalTrafficPolicy == .local {
             return LoadBalancing(preferences: [.node], mode: .strict, healthPolicy: health)
         }
-        let wish =
-            object.spec.trafficDistribution.isEmpty
-            ? object.metadata.annotations[trafficDistribution] ?? namespace?.metadata.annotations[trafficDistribution]
-            : object.spec.trafficDistribution
+        let wish = object.spec.trafficDistribution
+        return loadBalancing(wish: wish.isEmpty ? distribution(object.metadata, namespace) : wish, health: health)
+    }
+
+    /// By annotation, of the object or else of its namespace.
+    static func distribution(_ object: ObjectMeta, _ namespace: Namespace?) -> String? {
+        object.annotations[trafficDistribution] ?? namespace?.metadata.annotations[trafficDistribution]
+    }
+
+    static func loadBalancing(wish: String?, health: LoadBalancing.HealthPolicy) -> LoadBalancing? {
         switch wish?.lowercased() {
         case "preferclose", "prefersamezone":
             return LoadBalancing(

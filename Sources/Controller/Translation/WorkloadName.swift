@@ -2,7 +2,7 @@ import ObjectSource
 
 /// The name of what a pod is an instance of.
 enum WorkloadName {
-    private static let override = "service.istio.io/workload-name"
+    static let override = "service.istio.io/workload-name"
 
     /// The label, or the name of what made the pod as far as that can be told, or the pod's own.
     static func of(_ pod: Pod) -> String {

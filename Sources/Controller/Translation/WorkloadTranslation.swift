@@ -2,104 +2,132 @@ import Addressing
 import Mesh
 import ObjectSource
 
-/// A pod as a workload of the mesh.
+/// Pods and workload entries as workloads of the mesh.
 struct WorkloadTranslation {
-    private let configuration: MeshConfiguration
-    private let network: String
-    private let authorizations: PolicyAttachments
-    private let peers: PeerAuthenticationTranslation
-    /// By namespace: services that select pods.
-    private let selecting: [String: [ServiceObject]]
-    /// By pod: services without a selector whose slices name it.
-    private let naming: [ObjectName: [(uid: String, service: ServiceObject)]]
-    private let services: ServiceTranslation
+    private let surroundings: Surroundings
+    private let memberships: Memberships
+    private let policies: WorkloadPolicies
 
     static let tunnelLabel = "networking.istio.io/tunnel"
 
-    init(
-        configuration: MeshConfiguration, network: String, objects: ObjectSnapshot, authorizations: PolicyAttachments,
-        peers: PeerAuthenticationTranslation
-    ) {
-        self.configuration = configuration
-        self.authorizations = authorizations
-        self.peers = peers
-        self.network = network
-        services = ServiceTranslation(configuration, network: network)
-        let published = objects.services.values.filter { $0.spec.type != .externalName }
-        selecting = Dictionary(
-            grouping: published.filter { !$0.spec.selector.isEmpty }, by: \.metadata.namespace)
-        var naming: [ObjectName: [(uid: String, service: ServiceObject)]] = [:]
-        for slice in objects.endpointSlices.values {
-            guard let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
-            else { continue }
-            for endpoint in slice.endpoints {
-                guard let target = endpoint.target, target.kind == "Pod" else { continue }
-                naming[ObjectName(namespace: target.namespace, name: target.name), default: []].append(
-                    (target.uid, service))
-            }
-        }
-        self.naming = naming
+    init(_ surroundings: Surroundings, memberships: Memberships, policies: WorkloadPolicies) {
+        self.surroundings = surroundings
+        self.memberships = memberships
+        self.policies = policies
     }
+
+    private var configuration: MeshConfiguration { surroundings.configuration }
 
     /// `nil` for a pod that has ended or has no address yet.
     func workload(_ pod: Pod) -> Workload? {
         let addresses = pod.status.podIPs.compactMap { IPAddress($0) }
         guard pod.status.phase?.isTerminal != true, !addresses.isEmpty else { return nil }
-        let labels = pod.metadata.labels
-        let (tunnel, isNative) = Self.tunnel(pod)
+        let (tunnel, isNative) = Self.tunnel(pod.metadata)
         let workloadName = WorkloadName.of(pod)
+        let services = memberships.services(of: pod)
+        // A waypoint does not stand behind another one, nor behind itself.
+        let instanceOf = surroundings.waypoints.waypoint(ofInstance: pod.metadata)
+        let waypoint =
+            instanceOf == nil ? surroundings.waypoints.attachment(of: pod.metadata, as: .workload).waypoint : nil
         return Workload(
-            uid: "\(configuration.clusterID)//Pod/\(pod.metadata.namespace)/\(pod.metadata.name)",
-            name: pod.metadata.name, namespace: pod.metadata.namespace, addresses: addresses, network: network,
+            uid: Self.uid(pod.name, configuration),
+            name: pod.metadata.name, namespace: pod.metadata.namespace, addresses: addresses,
+            network: surroundings.network,
             tunnelProtocol: tunnel, trustDomain: configuration.trustDomain,
             serviceAccount: pod.spec.serviceAccountName, node: pod.spec.nodeName,
-            canonicalName: Self.first(
-                labels, ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]) ?? workloadName,
-            canonicalRevision: Self.first(
-                labels, ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]) ?? "latest",
-            kind: .pod, workloadName: workloadName, nativeTunnel: isNative, services: memberships(pod),
-            authorizationPolicies: (authorizations.policies(for: pod) + peers.policies(for: pod)).sorted(),
+            canonicalName: CanonicalName.name(pod.metadata.labels) ?? workloadName,
+            canonicalRevision: CanonicalName.revision(pod.metadata.labels),
+            kind: .pod, workloadName: workloadName, nativeTunnel: isNative,
+            applicationTunnel: instanceOf?.inboundBinding, services: services,
+            authorizationPolicies: policies.names(
+                for: pod.metadata, waypoint: waypoint, services: instanceOf == nil ? Array(services.keys) : []),
             status: pod.status.isReady && !pod.metadata.isBeingDeleted ? .healthy : .unhealthy,
-            clusterID: configuration.clusterID,
-            networkMode: pod.spec.hostNetwork ? .hostNetwork : .standard)
+            clusterID: configuration.clusterID, locality: surroundings.locality(ofNode: pod.spec.nodeName),
+            networkMode: pod.spec.hostNetwork ? .hostNetwork : .standard, waypoint: waypoint?.address,
+            networkGateway: surroundings.gateways.address(of: surroundings.network))
+    }
+
+    static func uid(_ pod: ObjectName, _ configuration: MeshConfiguration) -> String {
+        "\(configuration.clusterID)//Pod/\(pod)"
+    }
+
+    /// Nobody reports on it, so it counts as healthy.
+    func workload(_ entry: WorkloadEntry) -> Workload? {
+        var metadata = entry.metadata
+        metadata.labels = entry.labels
+        let services = memberships.services(of: entry)
+        let waypoint = surroundings.waypoints.attachment(of: metadata, as: .workload).waypoint
+        return workload(
+            entry.spec, metadata: metadata,
+            uid: "\(configuration.clusterID)/networking.istio.io/WorkloadEntry/\(metadata.namespace)/\(metadata.name)",
+            services: services, waypoint: waypoint,
+            policies: policies.names(for: metadata, waypoint: waypoint, services: Array(services.keys)))
+    }
+
+    /// An endpoint that stands inside a service entry. Its labels are the endpoint's alone.
+    func workload(
+        _ endpoint: WorkloadEntrySpec, of entry: ServiceEntry, services: [NamespacedHostname: PortMap]
+    ) -> Workload? {
+        var metadata = entry.metadata
+        metadata.labels = endpoint.labels
+        metadata.annotations = [:]
+        let waypoint = surroundings.waypoints.attachment(of: metadata, as: .workload).waypoint
+        return workload(
+            endpoint, metadata: metadata,
+            uid: "\(configuration.clusterID)/networking.istio.io/ServiceEntry/\(metadata.namespace)/"
+                + "\(metadata.name)/\(endpoint.address)",
+            services: services, waypoint: waypoint,
+            policies: policies.names(for: metadata, waypoint: waypoint, services: Array(services.keys)))
+    }
+
+    private func workload(
+        _ spec: WorkloadEntrySpec, metadata: ObjectMeta, uid: String, services: [NamespacedHostname: PortMap],
+        waypoint: Waypoint?, policies: [String]
+    ) -> Workload? {
+        let address = IPAddress(spec.address)
+        let network = spec.network.isEmpty ? surroundings.network : spec.network
+        let gateway = surroundings.gateways.address(of: network)
+        // Without an address it is reached by its network's gateway or not at all.
+        guard !spec.address.isEmpty || gateway != nil else { return nil }
+        let (tunnel, isNative) = Self.tunnel(metadata)
+        let name = metadata.labels[WorkloadName.override] ?? metadata.name
+        return Workload(
+            uid: uid, name: metadata.name, namespace: metadata.namespace, addresses: address.map { [$0] } ?? [],
+            hostname: address == nil ? spec.address : "", network: network, tunnelProtocol: tunnel,
+            trustDomain: configuration.trustDomain, serviceAccount: spec.serviceAccount,
+            canonicalName: CanonicalName.name(metadata.labels) ?? name,
+            canonicalRevision: CanonicalName.revision(metadata.labels), kind: .pod, workloadName: name,
+            nativeTunnel: isNative, services: services, authorizationPolicies: policies, status: .healthy,
+            clusterID: configuration.clusterID, locality: Self.locality(spec.locality),
+            capacity: max(spec.weight ?? 1, 1), waypoint: waypoint?.address, networkGateway: gateway)
+    }
+
+    /// `region/zone/subzone`
+    private static func locality(_ text: String) -> Locality {
+        let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+        return Locality(
+            region: parts.first ?? "", zone: parts.count > 1 ? parts[1] : "", subzone: parts.count > 2 ? parts[2] : "")
     }
 
     /// What is reported about the capture decides, never what was asked for.
-    private static func tunnel(_ pod: Pod) -> (Workload.TunnelProtocol, isNative: Bool) {
-        if pod.metadata.labels[tunnelLabel] == "http" { return (.hbone, true) }
-        let isCaptured = pod.metadata.annotations[MeshLabel.redirection] == MeshLabel.redirectionEnabled
+    private static func tunnel(_ metadata: ObjectMeta) -> (Workload.TunnelProtocol, isNative: Bool) {
+        if metadata.labels[tunnelLabel] == "http" { return (.hbone, true) }
+        let isCaptured = metadata.annotations[MeshLabel.redirection] == MeshLabel.redirectionEnabled
         return (isCaptured ? .hbone : .none, false)
+    }
+}
+
+/// What telemetry calls a workload.
+enum CanonicalName {
+    static func name(_ labels: [String: String]) -> String? {
+        first(labels, ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
+    }
+
+    static func revision(_ labels: [String: String]) -> String {
+        first(labels, ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]) ?? "latest"
     }
 
     private static func first(_ labels: [String: String], _ names: [String]) -> String? {
         names.lazy.compactMap { labels[$0] }.first { !$0.isEmpty }
-    }
-
-    private func memberships(_ pod: Pod) -> [NamespacedHostname: PortMap] {
-        var result: [NamespacedHostname: PortMap] = [:]
-        for service in selecting[pod.metadata.namespace] ?? []
-        where pod.metadata.labels.isMatched(by: service.spec.selector) {
-            result[services.key(service.metadata.objectName)] = Self.ports(service, pod)
-        }
-        for (uid, service) in naming[pod.name] ?? []
-        where uid.isEmpty || pod.metadata.uid.isEmpty || uid == pod.metadata.uid {
-            result[services.key(service.metadata.objectName)] = Self.ports(service, pod)
-        }
-        return result
-    }
-
-    /// A port whose name the pod does not have is left out: there is nowhere to send its traffic.
-    private static func ports(_ service: ServiceObject, _ pod: Pod) -> PortMap {
-        var map = PortMap()
-        for port in service.spec.ports {
-            switch port.target {
-            case .number(let number): map[port.port] = number
-            case .name(let name):
-                let containers = pod.spec.containers + pod.spec.initContainers.filter { $0.restartPolicy == "Always" }
-                let found = containers.lazy.flatMap(\.ports).first { $0.name == name && $0.transport == .tcp }
-                if let found { map[port.port] = found.port }
-            }
-        }
-        return map
     }
 }

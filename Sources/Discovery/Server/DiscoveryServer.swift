@@ -1,6 +1,7 @@
 import GRPCCore
 import IstioAPI
 public import Logging
+public import Mesh
 import Synchronization
 
 /// A connected client, as the server sees it.
@@ -61,10 +62,25 @@ public final class DiscoveryServer: Sendable {
     /// - Throws: When a resource cannot be encoded; then nothing is changed.
     @discardableResult
     public func publish(_ resources: [MeshResource]) throws -> Mark {
+        try publish { table in try table.difference(to: resources.filter { $0.typeURL == table.typeURL }) }
+    }
+
+    /// Changes some of what is published and leaves the rest as it is.
+    ///
+    /// - Parameter removed: Uids of workloads that are gone; unknown ones count for nothing.
+    /// - Returns: The mark of this state.
+    /// - Throws: When a resource cannot be encoded; then nothing is changed.
+    @discardableResult
+    public func publish(workloads: [Workload], removed: [String]) throws -> Mark {
+        try publish { table in
+            guard table.typeURL == TypeURL.address else { return ResourceTable.Difference() }
+            return try table.difference(setting: workloads.map { .workload($0) }, removing: removed)
+        }
+    }
+
+    private func publish(_ difference: (ResourceTable) throws -> ResourceTable.Difference) throws -> Mark {
         try state.withLock { state in
-            let differences = try state.tables.map { table in
-                try table.difference(to: resources.filter { $0.typeURL == table.typeURL })
-            }
+            let differences = try state.tables.map(difference)
             for (index, difference) in differences.enumerated() { state.tables[index].apply(difference) }
             if !differences.allSatisfy(\.isEmpty) {
                 for client in state.clients.values { client.wake.yield() }

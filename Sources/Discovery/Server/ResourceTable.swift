@@ -35,9 +35,23 @@ struct ResourceTable: Sendable {
     ///
     /// - Throws: What encoding throws.
     func difference(to resources: [MeshResource]) throws -> Difference {
-        var difference = Difference()
         var names: Set<String> = []
         names.reserveCapacity(resources.count)
+        var difference = try difference(setting: resources, &names)
+        difference.removed = entries.keys.filter { !names.contains($0) }
+        return difference
+    }
+
+    /// What would have to change for these to be among the resources, and those names not.
+    func difference(setting resources: [MeshResource], removing removed: [String]) throws -> Difference {
+        var names: Set<String> = []
+        var difference = try difference(setting: resources, &names)
+        difference.removed = removed.filter { entries[$0] != nil && !names.contains($0) }
+        return difference
+    }
+
+    private func difference(setting resources: [MeshResource], _ names: inout Set<String>) throws -> Difference {
+        var difference = Difference()
         for resource in resources {
             let name = resource.name
             guard names.insert(name).inserted, entries[name]?.resource != resource else { continue }
@@ -47,7 +61,6 @@ struct ResourceTable: Sendable {
                 difference.changed.append((name, Entry(resource: resource, body: body, version: version)))
             }
         }
-        difference.removed = entries.keys.filter { !names.contains($0) }
         return difference
     }
 

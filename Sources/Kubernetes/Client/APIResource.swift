@@ -46,7 +46,7 @@ public struct APIResource: Hashable, Sendable, CustomStringConvertible {
     /// As the API forms it for every kind in use.
     private static func plural(_ kind: String) -> String {
         let word = kind.lowercased()
-        if word.hasSuffix("y") { return word.dropLast() + "ies" }
+        if word.hasSuffix("y"), !word.hasSuffix("ay") { return word.dropLast() + "ies" }
         return word.hasSuffix("s") || word.hasSuffix("x") ? word + "es" : word + "s"
     }
 

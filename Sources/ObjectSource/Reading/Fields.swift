@@ -140,6 +140,16 @@ struct Fields {
         throw problem(line: line, name, "expected a port from 1 to 65535, found \(Self.describe(node))")
     }
 
+    /// A whole number from 0 to 4294967295.
+    func count(_ name: String) throws(ObjectProblem) -> UInt32? {
+        guard let (line, node) = entry(name) else { return nil }
+        if node.kind == .plain, node.scalar.utf8.allSatisfy({ (48...57).contains($0) }), let value = UInt32(node.scalar)
+        {
+            return value
+        }
+        throw problem(line: line, name, "expected a whole number from 0, found \(Self.describe(node))")
+    }
+
     /// A port number or the name of a container's port.
     func portOrName(_ name: String) throws(ObjectProblem) -> ServicePort.Target? {
         guard let (line, node) = entry(name) else { return nil }

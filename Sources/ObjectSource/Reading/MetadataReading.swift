@@ -13,6 +13,13 @@ extension KubernetesObject {
         case .endpointSlice: self = .endpointSlice(try EndpointSlice(document, metadata))
         case .authorizationPolicy: self = .authorizationPolicy(try AuthorizationPolicy(document, metadata))
         case .peerAuthentication: self = .peerAuthentication(try PeerAuthentication(document, metadata))
+        case .node:
+            try document.expect(["apiVersion", "kind", "metadata", "spec", "status"])
+            self = .node(ClusterNode(metadata: metadata))
+        case .gateway: self = .gateway(try Gateway(document, metadata))
+        case .gatewayClass: self = .gatewayClass(try GatewayClass(document, metadata))
+        case .serviceEntry: self = .serviceEntry(try ServiceEntry(document, metadata))
+        case .workloadEntry: self = .workloadEntry(try WorkloadEntry(document, metadata))
         }
     }
 }

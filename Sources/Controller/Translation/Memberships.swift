@@ -1,0 +1,129 @@
+import Mesh
+import ObjectSource
+
+/// Which services a workload is an endpoint of, and on which of its ports.
+struct Memberships {
+    private enum Selecting {
+        case service(ServiceObject)
+        case entry(ServiceEntry, hosts: [String])
+
+        var selector: [String: String] {
+            switch self {
+            case .service(let service): service.spec.selector
+            case .entry(let entry, _): entry.selector
+            }
+        }
+    }
+
+    private let surroundings: Surroundings
+    /// By namespace.
+    private let selecting: [String: [Selecting]]
+    /// By pod: services without a selector whose slices name it.
+    private let naming: [ObjectName: [(uid: String, service: ServiceObject)]]
+
+    init(_ surroundings: Surroundings) {
+        self.surroundings = surroundings
+        let objects = surroundings.objects
+        var selecting: [String: [Selecting]] = [:]
+        for (name, service) in objects.services
+        where service.spec.type != .externalName && !service.spec.selector.isEmpty {
+            selecting[name.namespace, default: []].append(.service(service))
+        }
+        for (name, entry) in objects.serviceEntries where !entry.selector.isEmpty {
+            let hosts = surroundings.hosts.hosts(of: entry)
+            if !hosts.isEmpty { selecting[name.namespace, default: []].append(.entry(entry, hosts: hosts)) }
+        }
+        self.selecting = selecting
+        var naming: [ObjectName: [(uid: String, service: ServiceObject)]] = [:]
+        for slice in objects.endpointSlices.values {
+            guard let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
+            else { continue }
+            for endpoint in slice.endpoints {
+                guard let target = endpoint.target, target.kind == "Pod" else { continue }
+                naming[ObjectName(namespace: target.namespace, name: target.name), default: []].append(
+                    (target.uid, service))
+            }
+        }
+        self.naming = naming
+    }
+
+    // MARK: Pods
+
+    func services(of pod: Pod) -> [NamespacedHostname: PortMap] {
+        var result: [NamespacedHostname: PortMap] = [:]
+        for found in matching(pod.metadata.labels, in: pod.metadata.namespace) {
+            switch found {
+            case .service(let service):
+                result[surroundings.key(service.metadata.objectName)] = Self.ports(service, pod)
+            case .entry(let entry, let hosts):
+                let ports = PortMap(
+                    entry.ports.map { port in
+                        (port.number, Self.containerPort(port.name, pod) ?? port.target ?? port.number)
+                    })
+                for host in hosts { result[Self.key(entry, host)] = ports }
+            }
+        }
+        for (uid, service) in naming[pod.name] ?? []
+        where uid.isEmpty || pod.metadata.uid.isEmpty || uid == pod.metadata.uid {
+            result[surroundings.key(service.metadata.objectName)] = Self.ports(service, pod)
+        }
+        return result
+    }
+
+    /// A port whose name the pod does not have is left out: there is nowhere to send its traffic.
+    private static func ports(_ service: ServiceObject, _ pod: Pod) -> PortMap {
+        var map = PortMap()
+        for port in service.spec.ports {
+            switch port.target {
+            case .number(let number): map[port.port] = number
+            case .name(let name): map[port.port] = containerPort(name, pod)
+            }
+        }
+        return map
+    }
+
+    /// Of a container or of an init container that runs beside them.
+    private static func containerPort(_ name: String, _ pod: Pod) -> UInt16? {
+        let containers = pod.spec.containers + pod.spec.initContainers.filter { $0.restartPolicy == "Always" }
+        return containers.lazy.flatMap(\.ports).first { $0.name == name && $0.transport == .tcp }?.port
+    }
+
+    // MARK: Workload entries
+
+    func services(of object: WorkloadEntry) -> [NamespacedHostname: PortMap] {
+        var result: [NamespacedHostname: PortMap] = [:]
+        for found in matching(object.labels, in: object.metadata.namespace) {
+            switch found {
+            case .service(let service):
+                result[surroundings.key(service.metadata.objectName)] = Self.ports(service, object.spec)
+            case .entry(let entry, let hosts):
+                for host in hosts { result[Self.key(entry, host)] = Self.ports(entry, object.spec) }
+            }
+        }
+        return result
+    }
+
+    /// The entry's own port for a name goes before what the service says.
+    private static func ports(_ service: ServiceObject, _ endpoint: WorkloadEntrySpec) -> PortMap {
+        var map = PortMap()
+        for port in service.spec.ports {
+            switch port.target {
+            case .number(let number): map[port.port] = endpoint.ports[port.name] ?? number
+            case .name(let name): map[port.port] = endpoint.ports[port.name] ?? endpoint.ports[name]
+            }
+        }
+        return map
+    }
+
+    static func ports(_ entry: ServiceEntry, _ endpoint: WorkloadEntrySpec) -> PortMap {
+        PortMap(entry.ports.map { ($0.number, endpoint.ports[$0.name] ?? $0.target ?? $0.number) })
+    }
+
+    static func key(_ entry: ServiceEntry, _ host: String) -> NamespacedHostname {
+        NamespacedHostname(namespace: entry.metadata.namespace, hostname: host)
+    }
+
+    private func matching(_ labels: [String: String], in namespace: String) -> [Selecting] {
+        (selecting[namespace] ?? []).filter { labels.isMatched(by: $0.selector) }
+    }
+}

@@ -1,0 +1,71 @@
+import Addressing
+import Mesh
+import ObjectSource
+
+/// A way into a network by HBONE.
+struct NetworkGateway: Hashable {
+    let network: String
+    let name: ObjectName
+    let serviceAccount: String
+    let address: GatewayAddress
+
+    /// Without it a proxy would not know whom to expect at the address.
+    func workload(_ configuration: MeshConfiguration) -> Workload {
+        let (text, addresses, hostname): (String, [IPAddress], String) =
+            switch address.destination {
+            case .address(let address): (address.address.description, [address.address], "")
+            case .hostname(let name): (name.hostname, [], name.hostname)
+            }
+        return Workload(
+            uid: "NetworkGateway/\(network)/\(text)/\(address.port)", name: name.name, namespace: name.namespace,
+            addresses: addresses, hostname: hostname, network: network, tunnelProtocol: .hbone,
+            trustDomain: configuration.trustDomain, serviceAccount: serviceAccount, canonicalName: name.name,
+            canonicalRevision: "latest", kind: .pod, workloadName: name.name, clusterID: configuration.clusterID)
+    }
+}
+
+/// The gateways of all networks that there are any of.
+struct NetworkGatewayTable {
+    static let remoteClass = "istio-remote"
+    static let serviceAccountAnnotation = "gateway.istio.io/service-account"
+
+    /// In order of network, age, and name.
+    let all: [NetworkGateway]
+    private let first: [String: GatewayAddress]
+
+    init(_ objects: ObjectSnapshot) {
+        let sorted = objects.gateways.values.sorted { left, right in
+            let (first, second) = (left.metadata.creationTimestamp ?? .max, right.metadata.creationTimestamp ?? .max)
+            return (first, left.metadata.objectName) < (second, right.metadata.objectName)
+        }
+        all = sorted.flatMap(Self.gateways)
+        first = Dictionary(all.map { ($0.network, $0.address) }) { first, _ in first }
+    }
+
+    /// How a network is entered from another one; the first gateway is used.
+    func address(of network: String) -> GatewayAddress? { network.isEmpty ? nil : first[network] }
+
+    private static func gateways(_ gateway: Gateway) -> [NetworkGateway] {
+        guard let network = gateway.metadata.labels[Surroundings.networkLabel], !network.isEmpty,
+            !gateway.metadata.isBeingDeleted,
+            let listener = gateway.listeners.first(where: { $0.protocolName == WaypointTable.hbone })
+        else { return [] }
+        let name = gateway.metadata.objectName
+        // Of a gateway of another cluster only what the user wrote is known.
+        let addresses = gateway.className == remoteClass ? gateway.specAddresses : gateway.statusAddresses
+        return addresses.compactMap { address in
+            let destination: GatewayAddress.Destination
+            switch address.kind {
+            case .hostname:
+                destination = .hostname(NamespacedHostname(namespace: name.namespace, hostname: address.value))
+            case .ip:
+                guard let ip = IPAddress(address.value) else { return nil }
+                destination = .address(NetworkAddress(network: network, address: ip))
+            }
+            return NetworkGateway(
+                network: network, name: name,
+                serviceAccount: gateway.metadata.annotations[serviceAccountAnnotation] ?? name.name,
+                address: GatewayAddress(destination, port: listener.port))
+        }
+    }
+}
