@@ -27,7 +27,7 @@ final class CapturePrograms: Sendable {
         let result = apus_capture_load(&capture, &iteratorError, &log, log.count)
         let said = String(decoding: log.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
         guard result == 0 else {
-            throw Self.failure("cannot load the capture programs", result, said, kernel: "5.7")
+            throw Self.failure("cannot load the capture programs", result, said, kernel: "5.10")
         }
         loaded = capture
         sparingProblem =

@@ -24,7 +24,8 @@ public enum NodeCheck {
 
     /// A try of one feature.
     static func attempt(
-        _ name: String, _ minimum: String, required: Bool = true, hint: String, _ body: () throws -> String
+        _ name: String, _ minimum: String, for backEnds: [KernelFeature.BackEnd], required: Bool = true, hint: String,
+        _ body: () throws -> String
     ) -> NodeFeature {
         let result = Result { try body() }
         let (isPresent, detail) =
@@ -32,7 +33,8 @@ public enum NodeCheck {
             case .success(let text): (true, text)
             case .failure(let error): (false, "\(error)")
             }
-        let feature = KernelFeature(name: name, minimumKernel: minimum, isPresent: isPresent, detail: detail)
+        let feature = KernelFeature(
+            name: name, minimumKernel: minimum, neededBy: backEnds, isPresent: isPresent, detail: detail)
         return NodeFeature(feature: feature, isRequired: required, hint: hint)
     }
 
@@ -69,11 +71,17 @@ public enum NodeCheck {
         let nat = Nftables.Base(.nat, .output, priority: -199)
         let raw = Nftables.Base(.filter, .output, priority: -300)
         return [
-            attempt("nf_tables inet NAT", "5.2", hint: "modprobe nft_chain_nat, or \(config), CONFIG_NFT_NAT") {
+            attempt(
+                "nf_tables inet NAT", "5.2", for: [.nftables],
+                hint: "modprobe nft_chain_nat, or \(config), CONFIG_NFT_NAT"
+            ) {
                 try rules([Nftables.Chain("out", nat)])
                 return "made a chain of type nat for both families"
             },
-            attempt("nf_tables redirect", "5.2", hint: "modprobe nft_redir, or \(config), CONFIG_NFT_REDIR") {
+            attempt(
+                "nf_tables redirect", "5.2", for: [.nftables],
+                hint: "modprobe nft_redir, or \(config), CONFIG_NFT_REDIR"
+            ) {
                 let redirect = rule {
                     $0.tcp()
                     $0.redirect(to: ZtunnelPort.outbound)
@@ -82,7 +90,7 @@ public enum NodeCheck {
                 return "made a rule that redirects"
             },
             attempt(
-                "conntrack in rules", "4.11",
+                "conntrack in rules", "4.11", for: [.nftables],
                 hint: "modprobe nft_ct, or \(config), CONFIG_NFT_CT, CONFIG_NF_CONNTRACK_ZONES"
             ) {
                 let state = rule {
@@ -99,14 +107,16 @@ public enum NodeCheck {
                 ])
                 return "made rules with ct state, notrack and ct zone"
             },
-            setting(.picksUpOpenConnections, "3.6", hint: "modprobe nf_conntrack"),
+            setting(.picksUpOpenConnections, "3.6", for: [.nftables], hint: "modprobe nf_conntrack"),
         ]
     }
 
     // MARK: Settings and routes
 
-    private static func setting(_ setting: NamespaceSetting, _ minimum: String, hint: String) -> NodeFeature {
-        attempt(setting.rawValue, minimum, hint: "\(hint); /proc/sys must be writable") {
+    private static func setting(
+        _ setting: NamespaceSetting, _ minimum: String, for backEnds: [KernelFeature.BackEnd], hint: String
+    ) -> NodeFeature {
+        attempt(setting.rawValue, minimum, for: backEnds, hint: "\(hint); /proc/sys must be writable") {
             try inScratch {
                 if setting == .picksUpOpenConnections {
                     var socket = try NftablesSocket()
@@ -127,7 +137,7 @@ public enum NodeCheck {
             let isV4 = family == .v4
             let config = isV4 ? "CONFIG_IP_MULTIPLE_TABLES" : "CONFIG_IPV6_MULTIPLE_TABLES and IPv6 not switched off"
             return attempt(
-                isV4 ? "policy rules" : "policy rules, IPv6", "2.6.19", required: isV4,
+                isV4 ? "policy rules" : "policy rules, IPv6", "2.6.19", for: [.nftables, .ebpf], required: isV4,
                 hint: isV4 ? "a kernel with \(config)" : "only for pods with IPv6: a kernel with \(config)"
             ) {
                 try inScratch {
@@ -146,8 +156,11 @@ public enum NodeCheck {
     private static func sockets() -> [NodeFeature] {
         let old = "a newer kernel"
         return [
-            setting(.socketsInheritMarks, "3.16", hint: old), setting(.answersReflectMarks, "3.16", hint: old),
-            attempt("sock_diag with marks", "4.9", hint: "modprobe tcp_diag, or CONFIG_INET_DIAG") {
+            setting(.socketsInheritMarks, "3.16", for: [.nftables, .ebpf], hint: old),
+            setting(.answersReflectMarks, "3.16", for: [.nftables, .ebpf], hint: old),
+            attempt(
+                "sock_diag with marks", "4.9", for: [.nftables, .ebpf], hint: "modprobe tcp_diag, or CONFIG_INET_DIAG"
+            ) {
                 try inScratch {
                     let listener = try Sockets.tcp(dualStack: false)
                     try Sockets.setMark(listener.raw, Mark.ztunnel)
@@ -167,7 +180,8 @@ public enum NodeCheck {
     // MARK: All together
 
     private static func connection() -> NodeFeature {
-        attempt("a captured connection", "5.2", hint: "see the lines above; CONFIG_VETH for this try") {
+        attempt("a captured connection", "5.2", for: [.nftables], hint: "see the lines above; CONFIG_VETH for this try")
+        {
             let scratch = try NetworkNamespace.make()
             let target = Endpoint(IPAddress(198, 51, 100, 1), 80)
             try scratch.run { () throws(any Error) in
@@ -204,21 +218,26 @@ public enum NodeCheck {
 
     private static func optional() -> [NodeFeature] {
         [
-            attempt("cgroup v2", "4.5", required: false, hint: "mount -t cgroup2; systemd.unified_cgroup_hierarchy=1") {
+            attempt(
+                "cgroup v2", "4.5", for: [.nftables], required: false,
+                hint: "mount -t cgroup2; systemd.unified_cgroup_hierarchy=1"
+            ) {
                 guard let mount = ControlGroups.mount() else {
                     throw RedirectionError(.kernel, "no cgroup2 is mounted")
                 }
                 return "mounted at \(mount)"
             },
             attempt(
-                "sockets by cgroup in rules", "5.13", required: false,
+                "sockets by cgroup in rules", "5.13", for: [.nftables], required: false,
                 hint: "modprobe nft_socket, or \(config), CONFIG_NFT_SOCKET, CONFIG_SOCK_CGROUP_DATA"
             ) {
                 let match = Nftables.Rule([.loadSocketCgroup(level: 1)])
                 try rules([Nftables.Chain("out", .init(.filter, .output, priority: 0), rules: [match])])
                 return "made a rule that asks a packet's socket for its cgroup"
             },
-            attempt("BTF", "5.4", required: false, hint: "only for eBPF: a kernel with CONFIG_DEBUG_INFO_BTF") {
+            attempt(
+                "BTF", "5.4", for: [.ebpf], required: false, hint: "only for eBPF: a kernel with CONFIG_DEBUG_INFO_BTF"
+            ) {
                 let path = "/sys/kernel/btf/vmlinux"
                 guard access(path, R_OK) == 0 else { throw SystemError("read \(path)") }
                 return path

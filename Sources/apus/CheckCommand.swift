@@ -54,6 +54,7 @@ struct CheckCommand: AsyncParsableCommand {
     private struct FeatureLine: Encodable {
         let name: String
         let minimumKernel: String
+        let neededBy: [String]
         let isPresent: Bool
         let isRequired: Bool
         let detail: String
@@ -68,7 +69,8 @@ struct CheckCommand: AsyncParsableCommand {
         if json {
             let lines = found.map {
                 FeatureLine(
-                    name: $0.feature.name, minimumKernel: $0.feature.minimumKernel, isPresent: $0.feature.isPresent,
+                    name: $0.feature.name, minimumKernel: $0.feature.minimumKernel,
+                    neededBy: $0.feature.neededBy.map(\.rawValue), isPresent: $0.feature.isPresent,
                     isRequired: $0.isRequired, detail: $0.feature.detail, hint: $0.feature.isPresent ? nil : $0.hint)
             }
             print(try prettyJSON(["features": lines]), terminator: "")
@@ -76,7 +78,8 @@ struct CheckCommand: AsyncParsableCommand {
             for entry in found {
                 let feature = entry.feature
                 let state = feature.isPresent ? "ok" : entry.isRequired ? "MISSING" : "absent"
-                print("\(state)\t\(feature.name) (Linux \(feature.minimumKernel)): \(feature.detail)")
+                let backEnds = feature.neededBy.map(\.rawValue).joined(separator: " and ")
+                print("\(state)\t\(feature.name) (Linux \(feature.minimumKernel), \(backEnds)): \(feature.detail)")
                 if !feature.isPresent { print("\tto get it: \(entry.hint)") }
             }
         }

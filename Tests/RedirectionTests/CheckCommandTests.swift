@@ -12,9 +12,16 @@ struct CheckCommandTests {
         let check = try ApusProgram(["check", "--node"])
         #expect(check.status == 0, "\(check.output)\(check.errors)")
         for feature in NodeCheck.probe() where feature.isRequired {
-            #expect(check.output.contains("ok\t\(feature.feature.name) (Linux \(feature.feature.minimumKernel)): "))
+            #expect(check.output.contains("ok\t\(feature.feature.name) (Linux \(feature.feature.minimumKernel), "))
         }
         #expect(!check.output.contains("to get it"))
+        for line in [
+            "ok\tnf_tables redirect (Linux 5.2, nftables): ", "ok\tpolicy rules (Linux 2.6.19, nftables and ebpf): ",
+            "ok\teBPF classifiers with sk_assign (Linux 5.10, ebpf): ",
+            "ok\teBPF socket iterator with setsockopt (Linux 5.15, ebpf): ",
+        ] {
+            #expect(check.output.contains(line), "\(line) is not in \(check.output)")
+        }
         #expect(try await onThread { try Judge.ruleset(try NetworkNamespace.current()) } == before)
     }
 
@@ -26,7 +33,7 @@ struct CheckCommandTests {
         ]
         let check = try ApusProgram(program: "/usr/bin/env", arguments)
         #expect(check.status == 1)
-        #expect(check.output.contains("MISSING\tnf_tables redirect (Linux 5.2): "))
+        #expect(check.output.contains("MISSING\tnf_tables redirect (Linux 5.2, nftables): "))
         #expect(check.output.contains("to get it: modprobe nft_redir, or a kernel with CONFIG_NF_TABLES"))
         #expect(check.output.contains("MISSING\ta captured connection"))
 
@@ -38,6 +45,8 @@ struct CheckCommandTests {
         #expect(redirect["isPresent"] as? Bool == false)
         #expect(redirect["isRequired"] as? Bool == true)
         #expect((redirect["hint"] as? String)?.contains("CONFIG_NFT_REDIR") == true)
+        #expect(redirect["neededBy"] as? [String] == ["nftables"])
+        #expect(features.allSatisfy { ($0["neededBy"] as? [String])?.isEmpty == false })
         #expect(features.allSatisfy { ($0["minimumKernel"] as? String)?.isEmpty == false })
     }
 
