@@ -225,7 +225,11 @@ struct AgentCommand: AsyncParsableCommand {
     ) throws -> NodeAgent {
         var settings = NodeAgentConfiguration(nodeName: node, runDirectory: runDir)
         settings.turn = turn
-        if hostProc != nil { settings.nodeProcess = "/proc/1" }
+        if hostProc != nil {
+            settings.nodeProcess = "/proc/1"
+            // The container's own is that of pods which use the cluster's name servers.
+            settings.nodeResolverFile = "/proc/1/root/etc/resolv.conf"
+        }
         try objects.configure(&settings)
         settings.exemptNamespaces = Set(exemptNamespaces.split(separator: ",").map(String.init))
         settings.drainDeadline = .seconds(drainDeadline)

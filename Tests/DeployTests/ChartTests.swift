@@ -71,7 +71,7 @@ struct ChartTests {
         let objects = try Chart.render(#"{"global":{"platform":"k3s"},"agent":{"cniBinDir":"/srv/cni"}}"#)
         let pod = objects.one("DaemonSet", "ztunnel")["spec", "template", "spec"]
         let arguments = pod["containers"].items.named("agent")["args"].texts
-        #expect(arguments.contains("--cni-bin-dir=/srv/cni"))
+        #expect(arguments.contains("--cni-bin-dir=/host/srv/cni"))
         #expect(arguments.contains("--cni-conf-dir=/var/lib/rancher/k3s/agent/etc/cni/net.d"))
         #expect(pod["volumes"].items.named("cni-bin")["hostPath", "path"].text == "/srv/cni")
     }

@@ -97,6 +97,30 @@ struct NodePodTests {
         #expect(seen > 3)
     }
 
+    /// As it stands in the chart, up to where it needs the cluster that is not there.
+    @Test func theAgentTakesItsCommandLine() throws {
+        for values in ["{}", Chart.everything(on: "standard")] {
+            let agent = Self.containers(try Chart.render(values)).named("agent")
+            // It would mount over this process's /proc.
+            let words = agent["args"].texts.filter { !$0.hasPrefix("--host-proc=") }
+                .map { $0.replacingOccurrences(of: "$(NODE_NAME)", with: "n1") }
+            let run = try Chart.run("/usr/bin/env", ["-u", "KUBERNETES_SERVICE_HOST", Chart.program("apus")] + words)
+            #expect(run.code == 1, "64 is a wrong command line: \(run.errors)")
+            #expect((run.text + run.errors).contains("KUBERNETES_SERVICE_HOST"), "\(run.text)\(run.errors)")
+        }
+    }
+
+    @Test func nothingIsMountedOverThePrograms() throws {
+        for platform in Chart.platforms {
+            let containers = Self.containers(try Chart.render(#"{"global":{"platform":"\#(platform)"}}"#))
+            for mount in containers.flatMap({ $0["volumeMounts"].items }) {
+                let path = try #require(mount["mountPath"].text)
+                let held = ["/usr/local/bin", "/lib", "/usr/lib", "/lib64", "/etc/ld.so.cache"]
+                #expect(!held.contains { $0 == path || $0.hasPrefix(path + "/") }, "\(path)")
+            }
+        }
+    }
+
     @Test func everyFlagOfTheKeeperIsOne() throws {
         let objects = try Chart.render()
         let help = try Chart.run(Chart.program("apus-sockets"), ["--help"]).text

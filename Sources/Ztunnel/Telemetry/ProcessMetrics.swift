@@ -12,7 +12,8 @@ public struct ProcessMetrics: Sendable {
 
     /// The talk with the control plane, as of now.
     private final class Contact: Sendable {
-        let isConnected = Atomic<Bool>(false)
+        /// 1 or 0; -1 where there is no control plane to connect to.
+        let isConnected = Atomic<Int>(-1)
         /// Seconds since 1970; 0 before the first.
         let lastMessage = Atomic<Int>(0)
     }
@@ -34,7 +35,10 @@ public struct ProcessMetrics: Sendable {
         let contact = contact
         try registry.gauge(
             "apus_xds_connected", "1 while the control plane answers; else ztunnel goes by what it last said (unstable)"
-        ) { contact.isConnected.load(ordering: .relaxed) ? 1 : 0 }
+        ) {
+            let state = contact.isConnected.load(ordering: .relaxed)
+            return state < 0 ? nil : Double(state)
+        }
         try registry.gauge(
             "apus_xds_last_message_timestamp_seconds", "When the control plane last said something (unstable)"
         ) {
@@ -57,15 +61,16 @@ public struct ProcessMetrics: Sendable {
     public func count(_ event: DiscoveryClient.Event) {
         switch event {
         case .received(let url, _, _, let bytes):
-            contact.isConnected.store(true, ordering: .relaxed)
+            contact.isConnected.store(1, ordering: .relaxed)
             contact.lastMessage.store(time(nil), ordering: .relaxed)
             messages.with([url]).add(1)
             messageBytes.with([url]).add(UInt64(bytes))
         case .terminated(let reason):
-            contact.isConnected.store(false, ordering: .relaxed)
+            contact.isConnected.store(0, ordering: .relaxed)
             terminations.with([reason.rawValue]).add(1)
-        case .connected: contact.isConnected.store(true, ordering: .relaxed)
-        case .connecting, .refused: break
+        case .connecting: contact.isConnected.store(0, ordering: .relaxed)
+        case .connected: contact.isConnected.store(1, ordering: .relaxed)
+        case .refused: break
         }
     }
 
