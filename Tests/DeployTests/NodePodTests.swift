@@ -32,7 +32,7 @@ struct NodePodTests {
     @Test(
         "each container has these capabilities and no other",
         arguments: [
-            ("agent", ["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]),
+            ("agent", ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN", "SYS_PTRACE"]),
             ("sockets", ["CHOWN", "DAC_OVERRIDE", "NET_ADMIN", "SYS_ADMIN"]), ("ztunnel", []),
         ])
     func capabilities(container: String, wanted: [String]) throws {

@@ -18,7 +18,7 @@ final class ContainerPod {
 
     /// A container's capabilities, as deploy/helm/apus has them (`NodePodTests` holds them there).
     private static let capabilities: [LocalNode.Role: [String]] = [
-        .agent: ["net_admin", "sys_admin", "sys_ptrace"],
+        .agent: ["net_admin", "net_broadcast", "sys_admin", "sys_ptrace"],
         .sockets: ["chown", "dac_override", "net_admin", "sys_admin"], .ztunnel: [],
     ]
 
