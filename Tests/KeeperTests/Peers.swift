@@ -46,6 +46,17 @@ final class KeeperProcess {
         if child.hasEnded() { throw Complaint("the keeper ended: \(try log)") }
     }
 
+    /// Stops it without its notice, until `goOn`.
+    func standStill() throws {
+        kill(child.pid, SIGSTOP)
+        // The state is the first letter behind the name, which is in parentheses.
+        try eventually("the keeper stands still") {
+            try text(of: "/proc/\(child.pid)/stat").split(separator: ")").last?.hasPrefix(" T") == true
+        }
+    }
+
+    func goOn() { kill(child.pid, SIGCONT) }
+
     deinit { kill(child.pid, SIGKILL) }
 
     var directory: String { scratch.path }
@@ -212,6 +223,17 @@ final class HandedOver {
         let packet = try receivePacket(stock, &bytes)
         let families = try StockMessage(decoding: packet.bytes, descriptors: packet.descriptors.count).families
         return Array(zip(families, packet.descriptors)).map { ($0, $1) }
+    }
+
+    /// Takes all there is while the keeper stands still, so that it finds the stock empty when it goes on.
+    func drainStock(of keeper: KeeperProcess) throws -> [(family: StockMessage.Family, socket: CInt)] {
+        let stock = try descriptor(.stock)
+        try #require(ready(stock, POLLIN))
+        try keeper.standStill()
+        defer { keeper.goOn() }
+        var taken: [(family: StockMessage.Family, socket: CInt)] = []
+        while ready(stock, POLLIN, milliseconds: 0) { taken += try takeFromStock() }
+        return taken
     }
 }
 
