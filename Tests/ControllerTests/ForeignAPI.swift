@@ -209,7 +209,12 @@ final class Replica: Sendable {
     /// Its server, once it serves.
     func serving() async throws -> ControllerServer {
         let server = try await controller.waitForServer()
-        try await eventually("\(name) is ready") { server.readiness.isReady }
+        do {
+            try await eventually("\(name) is ready") { server.readiness.isReady }
+        } catch {
+            Issue.record("\(server.readiness.pendingTasks), \(server.health)")
+            throw error
+        }
         return server
     }
 

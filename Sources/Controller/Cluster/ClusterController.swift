@@ -88,7 +88,8 @@ public final class ClusterController: Sendable {
         }
         var serving = ControllerSettings.Serving(listen: settings.listen, admin: settings.admin)
         serving.mesh = settings.mesh
-        serving.serverNames = ["istiod.\(settings.namespace).svc"]
+        let name = "istiod.\(settings.namespace).svc"
+        if !ControllerServer.serverNames.contains(name) { serving.serverNames = [name] }
         let server = try ControllerServer(
             serving,
             .init(
@@ -100,9 +101,9 @@ public final class ClusterController: Sendable {
             group.addTask { try await server.run() }
             group.addTask { await self.keeper.run() }
             group.addTask { await self.followAuthority(server) }
-            group.addTask { await self.watchMeshConfig() }
+            if let used = settings.meshConfig { group.addTask { await self.watchMeshConfig(used) } }
             defer { group.cancelAll() }
-            // The server ends with the task, or by an error.
+            // The server ends with the task, or by an error; the others with the task alone.
             try await group.next()
         }
     }
@@ -132,8 +133,7 @@ public final class ClusterController: Sendable {
     }
 
     /// What the mesh is made by is taken at the start: a change is told, once.
-    private func watchMeshConfig() async {
-        guard let used = settings.meshConfig else { return }
+    private func watchMeshConfig(_ used: IstioMeshConfig) async {
         let map = MeshConfigMap(client: client, namespace: settings.namespace, log: log)
         var told: IstioMeshConfig?
         while !Task.isCancelled {

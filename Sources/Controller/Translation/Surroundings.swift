@@ -44,7 +44,10 @@ struct Surroundings {
     private static func discovered(_ configuration: MeshConfiguration, _ all: ObjectSnapshot) -> ObjectSnapshot {
         guard !configuration.discoverySelectors.isEmpty else { return all }
         let names = Set(all.namespaces.keys.filter { configuration.isDiscovered($0, in: all.namespaces) })
-        func isIn(_ name: ObjectName) -> Bool { names.contains(name.namespace) }
+        // The root namespace need not be an object itself.
+        func isIn(_ name: ObjectName) -> Bool {
+            name.namespace == configuration.rootNamespace || names.contains(name.namespace)
+        }
         var objects = all
         objects.services = all.services.filter { isIn($0.key) }
         objects.endpointSlices = all.endpointSlices.filter { isIn($0.key) }
