@@ -165,6 +165,13 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // An API server for tests; in no product of the list above.
+        .target(
+            name: "TestAPIServer",
+            dependencies: [
+                "Kubernetes", "ObjectSource", .nioCore, .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .yams,
+            ], swiftSettings: strict),
+
         // MARK: Programs
         .executableTarget(
             name: "apus",
@@ -180,6 +187,9 @@ let package = Package(
             name: "apus-sockets", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
             swiftSettings: strict, linkerSettings: standalone),
 
+        .executableTarget(
+            name: "test-apiserver", dependencies: ["TestAPIServer", .arguments], swiftSettings: strict),
+
         // Measures; in no product of the list above, built only by its own name.
         .executableTarget(
             name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
@@ -190,7 +200,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto,
+                "LocalCluster", "Addressing", "Handover", "Kubernetes", "LinuxNetwork", "Identity", "Mesh",
+                "TestAPIServer", .crypto,
             ],
             swiftSettings: strict),
         .testTarget(
@@ -228,10 +239,15 @@ let package = Package(
                 "Addressing", "Kubernetes", "ObjectSource", "Observability", .httpClient, .nioCore,
                 .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .logging,
             ], swiftSettings: strict),
+        .testTarget(
+            name: "TestAPIServerTests", dependencies: ["Kubernetes", "ObjectSource", "TestAPIServer"],
+            swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
         // The chart, by Helm as a library in a Python environment of the build's own.
-        .testTarget(name: "DeployTests", exclude: ["containers.sh"], swiftSettings: strict),
+        .testTarget(
+            name: "DeployTests", dependencies: ["Kubernetes", "TestAPIServer"], exclude: ["containers.sh"],
+            swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(name: "DNSTests", dependencies: ["Addressing", "DNS", "Mesh"], swiftSettings: strict),
         .testTarget(
