@@ -1,6 +1,7 @@
 import Foundation
 import Kubernetes
 import ObjectSource
+import Synchronization
 import Testing
 
 @testable import TestAPIServer
@@ -21,40 +22,43 @@ struct ServerTests {
     private let maps = "/api/v1/namespaces/shop/configmaps"
 
     /// A watch that writes down what it hears.
-    private actor Listener {
-        var events: [String] = []
-        var error: KubernetesError?
-        private var task: Task<Void, Never>?
+    private final class Listener: Sendable {
+        private struct Heard {
+            var events: [String] = []
+            var error: KubernetesError?
+        }
+        private let heard = Mutex(Heard())
+        var events: [String] { heard.withLock { $0.events } }
+        var error: KubernetesError? { heard.withLock { $0.error } }
+        /// Without bookmarks.
+        var changes: [String] { events.filter { !$0.hasPrefix("BOOKMARK") } }
 
         func listen(_ client: KubernetesClient, from version: String) {
-            task = Task {
+            Task {
+                var ending: KubernetesError?
                 do throws(KubernetesError) {
                     try await client.watch(
                         .configMaps, ObjectSelection(namespace: "shop"), from: version, limit: .seconds(60)
-                    ) { event in await self.add(event) }
-                    await self.end(nil)
+                    ) { event in
+                        let name = event.object["metadata"]?["name"]?.string ?? ""
+                        heard.withLock { $0.events.append("\(event.kind.rawValue) \(name)") }
+                    }
                 } catch {
-                    await self.end(error)
+                    ending = error
+                }
+                heard.withLock { [ending] heard in
+                    heard.error = ending
+                    heard.events.append("end")
                 }
             }
         }
-        private func add(_ event: WatchEvent) {
-            events.append("\(event.kind.rawValue) \(event.object["metadata"]?["name"]?.string ?? "")")
-        }
-        private func end(_ error: KubernetesError?) {
-            self.error = error
-            events.append("end")
-        }
-        func stop() { task?.cancel() }
-        /// Without bookmarks.
-        var changes: [String] { events.filter { !$0.hasPrefix("BOOKMARK") } }
     }
 
     private func listening(_ server: TestAPIServer) async throws -> (Listener, KubernetesClient) {
         let client = KubernetesClient(server.clientConfiguration)
         let listener = Listener()
         let open = server.watches
-        await listener.listen(client, from: String(server.version))
+        listener.listen(client, from: String(server.version))
         try await eventually("the watch is open") { server.watches == open + 1 }
         return (listener, client)
     }
@@ -66,11 +70,11 @@ struct ServerTests {
         try await client.create(.configMaps, map("a"), namespace: "shop")
         server.perform("POST", maps, map("b"))
         try await client.delete(.configMaps, "a", namespace: "shop")
-        try await eventually("the events") { await listener.changes == ["ADDED a", "ADDED b", "DELETED a"] }
-        try await eventually("bookmarks") { await listener.events.filter { $0 == "BOOKMARK " }.count > 2 }
+        try await eventually("the events") { listener.changes == ["ADDED a", "ADDED b", "DELETED a"] }
+        try await eventually("bookmarks") { listener.events.filter { $0 == "BOOKMARK " }.count > 2 }
         let port = server.port
         await server.stop()
-        try await eventually("the watch is cut") { await listener.changes.last == "end" }
+        try await eventually("the watch is cut") { listener.changes.last == "end" }
         await #expect(throws: KubernetesError.self) { try await client.list(.configMaps) }
         try await server.resume()
         #expect(server.port == port)
@@ -85,29 +89,29 @@ struct ServerTests {
         let (listener, client) = try await listening(server)
         server.setFaults { $0.copies = 2 }
         server.perform("POST", maps, map("a"))
-        try await eventually("twice") { await listener.changes == ["ADDED a", "ADDED a"] }
+        try await eventually("twice") { listener.changes == ["ADDED a", "ADDED a"] }
         server.setFaults { ($0.copies, $0.reverses) = (1, 2) }
         server.perform("POST", maps, map("b"))
         server.perform("POST", maps, map("c"))
-        try await eventually("reversed") { await listener.changes.suffix(2) == ["ADDED c", "ADDED b"] }
+        try await eventually("reversed") { listener.changes.suffix(2) == ["ADDED c", "ADDED b"] }
         server.setFaults { ($0.reverses, $0.eventDelay) = (1, .milliseconds(200)) }
         let start = ContinuousClock.now
         server.perform("POST", maps, map("d"))
-        try await eventually("late") { await listener.changes.last == "ADDED d" }
+        try await eventually("late") { listener.changes.last == "ADDED d" }
         #expect(ContinuousClock.now - start >= .milliseconds(200))
         server.setFaults { ($0.eventDelay, $0.isSilent) = (.zero, true) }
         let before = server.version
         server.perform("POST", maps, map("e"))
         server.setFaults { $0.isSilent = false }
         server.perform("POST", maps, map("f"))
-        try await eventually("the next") { await listener.changes.last == "ADDED f" }
-        #expect(await !listener.changes.contains("ADDED e"))
+        try await eventually("the next") { listener.changes.last == "ADDED f" }
+        #expect(!listener.changes.contains("ADDED e"))
         // Who watches again from before hears of it.
         let second = Listener()
-        await second.listen(client, from: String(before))
-        try await eventually("both") { await second.changes == ["ADDED e", "ADDED f"] }
+        second.listen(client, from: String(before))
+        try await eventually("both") { second.changes == ["ADDED e", "ADDED f"] }
         server.cutWatches()
-        try await eventually("cut") { await second.changes.last == "end" }
+        try await eventually("cut") { second.changes.last == "end" }
         await client.close()
     }
 
@@ -120,9 +124,9 @@ struct ServerTests {
         server.compact()
         func told(_ version: String) async -> KubernetesError.Code? {
             let listener = Listener()
-            await listener.listen(client, from: version)
-            try? await eventually("the end") { await listener.changes.last == "end" }
-            return await listener.error?.code
+            listener.listen(client, from: version)
+            try? await eventually("the end") { listener.changes.last == "end" }
+            return listener.error?.code
         }
         #expect(await told(version) == .expired)
         server.setFaults { ($0.expiresWatches, $0.expiresByEvent) = (true, true) }
@@ -186,9 +190,10 @@ struct ServerTests {
         let client = KubernetesClient(server.clientConfiguration)
         let versions = Versions()
         let watch = Task {
+            // It ends by being cancelled.
             try? await client.watch(
                 .configMaps, ObjectSelection(namespace: "shop"), from: String(server.version), limit: .seconds(60)
-            ) { event in if event.kind != .bookmark { await versions.add(event.object.resourceVersion) } }
+            ) { event in if event.kind != .bookmark { versions.add(event.object.resourceVersion) } }
         }
         try await eventually("the watch is open") { server.watches == 1 }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -201,15 +206,16 @@ struct ServerTests {
             }
             try await group.waitForAll()
         }
-        try await eventually("all of them") { await versions.list.count == 1000 }
-        let list = await versions.list
+        try await eventually("all of them") { versions.list.count == 1000 }
+        let list = versions.list
         #expect(list == list.sorted() && Set(list).count == 1000)
         watch.cancel()
         await client.close()
     }
 
-    private actor Versions {
-        var list: [Int] = []
-        func add(_ version: String) { list.append(Int(version) ?? 0) }
+    private final class Versions: Sendable {
+        private let all = Mutex<[Int]>([])
+        var list: [Int] { all.withLock { $0 } }
+        func add(_ version: String) { all.withLock { $0.append(Int(version) ?? 0) } }
     }
 }

@@ -18,7 +18,7 @@ struct Tools {
 
     /// Of the Python, beside which the other programs are.
     private static let python = Task { () throws -> String in
-        let run = try await run(repository.appending(path: "scripts/deploy-python").path, [])
+        let run = try await Tools.run(repository.appending(path: "scripts/deploy-python").path, [])
         guard run.code == 0 else { throw Unusable(description: run.errors) }
         return run.output.trimmingCharacters(in: .whitespacesAndNewlines)
     }

@@ -85,6 +85,7 @@ struct APIRequest: Sendable {
     func value() throws(APIFailure) -> JSON {
         if body.isEmpty { return [:] }
         do {
+            if mediaType == "application/vnd.kubernetes.protobuf" { return try ProtobufBody.json(body) }
             if mediaType.hasSuffix("yaml"), body.first != UInt8(ascii: "{") {
                 return try JSON(yaml: body)
             }
