@@ -184,7 +184,7 @@ struct KubectlTests {
         #expect(bad.code == 1 && bad.errors.contains("`selector` does not match template `labels`"), "\(bad.errors)")
     }
 
-    @Test("patch in its three types, replace with a stale version, and scale by a patch")
+    @Test("patch in its three types, of the status, and replace with a stale version")
     func patch() async throws {
         let kubectl = try await Kubectl()
         kubectl.createPod("web")
@@ -229,7 +229,7 @@ struct KubectlTests {
         #expect(try await kubectl("delete", "pod", "none", "-n", "default", "--ignore-not-found").code == 0)
     }
 
-    @Test("get --watch tells each change as a row, and goes on over a cut connection's end")
+    @Test("get --watch tells each change as a row")
     func watch() async throws {
         let kubectl = try await Kubectl()
         kubectl.createPod("web")

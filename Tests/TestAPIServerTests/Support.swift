@@ -34,7 +34,7 @@ struct Asked {
         }
         switch cluster.handle(request, now: now) {
         case .value(let value, let code, _): return (code, value)
-        case .text(let text): return (200, .string(text))
+        case .bytes(let bytes, _): return (200, .string(String(decoding: bytes, as: UTF8.self)))
         case .watch(let plan):
             return (
                 200,

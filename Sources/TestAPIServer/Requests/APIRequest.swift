@@ -17,7 +17,7 @@ struct APIRequest: Sendable {
         case version, health, coreVersions, groups
         case group(String)
         case resources(group: String, version: String)
-        case openAPI
+        case openAPI, openAPI2
         case openAPIDocument(group: String, version: String)
         case tokenKeys, tokenIssuer
         case objects(Place)
@@ -46,6 +46,7 @@ struct APIRequest: Sendable {
         case ("apis", 2): return .group(parts[1])
         case ("apis", 3): return .resources(group: parts[1], version: parts[2])
         case ("openapi", 2) where parts[1] == "v3": return .openAPI
+        case ("openapi", 2) where parts[1] == "v2": return .openAPI2
         case ("openapi", 4) where parts[1] == "v3" && parts[2] == "api":
             return .openAPIDocument(group: "", version: parts[3])
         case ("openapi", 5) where parts[1] == "v3" && parts[2] == "apis":

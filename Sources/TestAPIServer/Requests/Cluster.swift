@@ -4,7 +4,7 @@ import Kubernetes
 /// What a server has to say to a request.
 enum APIAnswer {
     case value(JSON, code: Int = 200, type: String = "application/json")
-    case text(String)
+    case bytes([UInt8], type: String)
     case watch(WatchPlan)
 }
 
@@ -67,7 +67,7 @@ struct Cluster: Sendable {
         switch target {
         case .objects: throw .noSuchPath
         case .version: return .value(Discovery.version)
-        case .health: return .text("ok")
+        case .health: return .bytes(Array("ok".utf8), type: "text/plain")
         case .coreVersions, .groups:
             let isCore = target == .coreVersions
             if case .discovery(let version) = try request.representation() {
@@ -79,6 +79,8 @@ struct Cluster: Sendable {
         case .group(let name): return .value(try discovery.group(name))
         case .resources(let group, let version): return .value(try discovery.resources(group: group, version: version))
         case .openAPI: return .value(discovery.openAPI)
+        case .openAPI2:
+            return .bytes(Discovery.openAPI2, type: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
         case .openAPIDocument(let group, let version):
             return .value(try discovery.openAPI(group: group, version: version))
         case .tokenKeys: return .value(tokens.keys, type: "application/jwk-set+json")

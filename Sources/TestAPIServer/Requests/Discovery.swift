@@ -134,6 +134,14 @@ struct Discovery {
 
     // MARK: OpenAPI
 
+    /// The second version's document, in its protobuf form, without a schema: `swagger` (1) and `info` (2). Where it has
+    /// no schema of a kind, kubectl passes the kind.
+    static let openAPI2: [UInt8] = {
+        func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] { [number << 3 | 2, UInt8(bytes.count)] + bytes }
+        return field(1, Array("2.0".utf8))
+            + field(2, field(1, Array("Apus's test API server".utf8)) + field(2, Array("v1".utf8)))
+    }()
+
     var openAPI: JSON {
         var paths: [String: JSON] = [:]
         for (name, versions) in [("", ["v1"])] + groupVersions {

@@ -85,7 +85,7 @@ extension TestAPIServer {
         return change { cluster in
             switch cluster.handle(request, now: now) {
             case .value(let value, let code, _): Answer(code: code, value: value)
-            case .text(let text): Answer(code: 200, value: .string(text))
+            case .bytes(let bytes, _): Answer(code: 200, value: .string(String(decoding: bytes, as: UTF8.self)))
             case .watch: Answer(code: 400, value: "a watch needs the network")
             }
         }

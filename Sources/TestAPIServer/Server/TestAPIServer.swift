@@ -187,7 +187,7 @@ public final class TestAPIServer: Sendable {
             }
             switch state.cluster.handle(call.request, now: now) {
             case .value(let value, let code, let type): call.answer(code, value.bytes, type: type)
-            case .text(let text): call.answer(200, Array(text.utf8), type: "text/plain")
+            case .bytes(let bytes, let type): call.answer(200, bytes, type: type)
             case .watch(let plan): begin(plan, call, &state, now)
             }
             tellChanges(&state, now)
