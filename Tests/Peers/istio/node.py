@@ -78,6 +78,17 @@ class Pod:
     def connect(self, address, port):
         return netns.inside(self.fd, lambda: Call(socket.create_connection((address, port), timeout=LIMIT)))
 
+    def talks(self, address, port):
+        """Whether a new connection carries bytes there and back."""
+        try:
+            call = self.connect(address, port)
+        except OSError:
+            return False
+        try:
+            return call.works()
+        finally:
+            call.close()
+
     def tunnels(self):
         """Established connections to somebody's port 15008."""
         lines = netns.inside(self.fd, lambda: open("/proc/thread-self/net/tcp").readlines())[1:]

@@ -70,14 +70,19 @@ class Running:
         return self.stream.opening()
 
     def begin(self):
-        self.mesh.answer(self.stream, self.opened_once) if self.stream else None
+        """In service, with a connection open."""
+        opening = self.opened()
+        self.mesh.answer(self.stream, opening)
+        self.ready()
+
+    def ready(self):
         eventually("ready", lambda: self.node.is_ready)
         self.open = self.a.connect(self.b.address, 8080)
         expect("a connection is open", self.open.works())
 
     def still(self, when):
         expect(f"{when}: the open connection goes on", self.open.works())
-        expect(f"{when}: new ones open", self.a.connect(self.b.address, 8080).works())
+        expect(f"{when}: new ones open", self.a.talks(self.b.address, 8080))
 
     def converge(self, when):
         """The next stream, answered as it should be."""
@@ -118,9 +123,7 @@ def phases(program, folder):
         run.stream.cut(grpc.StatusCode.UNAVAILABLE)
         opening = run.opened()
         run.mesh.answer(run.stream, opening)
-        eventually("ready", lambda: node.is_ready)
-        run.open = run.a.connect(run.b.address, 8080)
-        expect("a connection is open", run.open.works())
+        run.ready()
 
         # Between an answer and the next push: what changed meanwhile comes with the next stream.
         run.mesh.put(wire.pod("c", "10.77.0.50"), version="7")
@@ -154,9 +157,7 @@ def statuses(program, folder):
     istiod.start(node.fd)
     with node:
         run = Running(node, istiod)
-        run.mesh.answer(*(lambda opening: (run.stream, opening))(run.opened()))
-        eventually("ready", lambda: node.is_ready)
-        run.open = run.a.connect(run.b.address, 8080)
+        run.begin()
         codes = grpc.StatusCode
         for number, code in enumerate([
                 codes.OK, codes.UNAVAILABLE, codes.UNKNOWN, codes.INTERNAL, codes.RESOURCE_EXHAUSTED,
@@ -174,9 +175,7 @@ def bytes_cut(program, folder):
     relay = Relay(node.fd, 15013, 15012)
     with node:
         run = Running(node, istiod)
-        run.mesh.answer(*(lambda opening: (run.stream, opening))(run.opened()))
-        eventually("ready", lambda: node.is_ready)
-        run.open = run.a.connect(run.b.address, 8080)
+        run.begin()
         size = sum(one.ByteSize() for one in run.mesh.put(
             *[wire.pod(f"many{i}", f"10.78.{i // 250}.{i % 250 + 1}") for i in range(2000)], version="2"))
         # In the handshake, right behind it, and through the message.
@@ -210,9 +209,7 @@ def restart(program, folder):
     istiod.start(node.fd)
     with node:
         run = Running(node, istiod)
-        run.mesh.answer(*(lambda opening: (run.stream, opening))(run.opened()))
-        eventually("ready", lambda: node.is_ready)
-        run.open = run.a.connect(run.b.address, 8080)
+        run.begin()
         istiod.stop()
         for _ in range(20):
             run.still("without a control plane")
@@ -237,9 +234,7 @@ def disorder(program, folder):
     istiod.start(node.fd)
     with node:
         run = Running(node, istiod)
-        run.mesh.answer(*(lambda opening: (run.stream, opening))(run.opened()))
-        eventually("ready", lambda: node.is_ready)
-        run.open = run.a.connect(run.b.address, 8080)
+        run.begin()
         stream = run.stream
 
         def many(*pushes):
@@ -277,7 +272,7 @@ def disorder(program, folder):
         member = wire.pod("b", run.b.address, services=[(host, [(80, 8080)])])
         many((ADDRESS, run.mesh.put(member, version="5")))
         many((ADDRESS, run.mesh.put(wire.service("late", "10.96.0.9", [(80, 8080)]), version="5")))
-        expect("endpoints may come before their service", run.a.connect("10.96.0.9", 80).works())
+        expect("endpoints may come before their service", run.a.talks("10.96.0.9", 80))
         run.still("after all of it")
         run.stream.cut()
         opening = run.converge("on the next stream")

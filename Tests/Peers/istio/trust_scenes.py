@@ -28,17 +28,17 @@ def skew(program, folder):
         # b's certificates are over before they come; a's live a few seconds only.
         istiod.lifetime = {identities["b"]: {"seconds": 60, "begins": -3600}, identities["a"]: {"seconds": 3600}}
         run = begin(node, istiod)
-        expect("a certificate that is over opens nothing", not run.a.connect(run.b.address, 8080).works())
+        expect("a certificate that is over opens nothing", not run.a.talks(run.b.address, 8080))
         expect("and nothing went there in the clear", node.metric(
             'istio_tcp_connections_opened_total{reporter="destination"') == 0)
         istiod.lifetime[identities["b"]] = {"seconds": 3600, "begins": 1800}
         calls = len(istiod.calls)
         eventually("it is asked for again", lambda: len(istiod.calls) > calls)
-        expect("nor does one that is not yet valid", not run.a.connect(run.b.address, 8080).works())
+        expect("nor does one that is not yet valid", not run.a.talks(run.b.address, 8080))
         expect("the log says so", eventually("in words", lambda: "compare this machine's clock" in node.text()))
         # A clock that is a little ahead of ours is nothing: istiod's begin two minutes ago.
         istiod.lifetime[identities["b"]] = {"seconds": 4, "begins": -1}
-        eventually("a good one opens", lambda: run.a.connect(run.b.address, 8080).works())
+        eventually("a good one opens", lambda: run.a.talks(run.b.address, 8080))
         run.open = run.a.connect(run.b.address, 8080)
         expect("a connection is open", run.open.works())
         # From now on only certificates that are over: what is open outlives them.
@@ -49,7 +49,7 @@ def skew(program, folder):
             time.sleep(0.2)
         istiod.lifetime[identities["b"]] = {"seconds": 3600}
         eventually("and new ones open once there is a good one again",
-                   lambda: run.a.connect(run.b.address, 8080).works())
+                   lambda: run.a.talks(run.b.address, 8080))
         run.still("at the end")
 
 

@@ -7,6 +7,7 @@ As root. Exits with 0 when every step of the scene came out as it must; each ste
 """
 
 import sys
+import threading
 from contextlib import contextmanager
 
 import stream_scenes
@@ -102,7 +103,7 @@ def seam(program, folder):
         expect("all of it was mutual TLS between those identities", lines and all(
             'connection_security_policy="mutual_tls"' in line and f'source_principal="{a.identity}"' in line
             and f'destination_principal="{b.identity}"' in line for line in lines), lines)
-        expect("a denied port is refused", not a.connect(b.address, 9090).works())
+        expect("a denied port is refused", not a.talks(b.address, 9090))
 
         # 5.3: partial refusal. Good ones count, bad ones are named and not retained.
         bad = wire.pod("bad", "10.77.0.9", tunnel_protocol=wire.workload.LEGACY_ISTIO_MTLS)
@@ -117,7 +118,7 @@ def seam(program, folder):
             "error_detail"))
         expect("are in force once they are acknowledged", HOST not in node.known()["services"])
         expect("a removed policy too", not stream.deliver(AUTHORIZATION, [], ["shop/deny-9090"]).HasField(
-            "error_detail") and a.connect(b.address, 9090).works())
+            "error_detail") and a.talks(b.address, 9090))
 
         # The next stream tells what is retained, with the token as it is by then.
         node.write("token", "token-2\n")
@@ -131,7 +132,7 @@ def seam(program, folder):
         expect("it stayed ready", node.is_ready)
         for kind in (AUTHORIZATION, ADDRESS):
             expect("an empty answer is acknowledged", not stream.deliver(kind).HasField("error_detail"))
-        expect("bytes as before", a.connect(b.address, 8080).works())
+        expect("bytes as before", a.talks(b.address, 8080))
 
 
 def on_demand(program, folder):
@@ -167,27 +168,19 @@ def on_demand(program, folder):
             stream.deliver(ADDRESS, [wire.resource(wire.pod("b", b.address))])
         expect("and goes on with the answer", outcome == [True], outcome)
         expect("through a tunnel", a.tunnels() == 1)
-        expect("what is known is not asked for again", a.connect(b.address, 8080).works() and stream.requests.empty())
+        expect("what is known is not asked for again", a.talks(b.address, 8080) and stream.requests.empty())
 
-        with waiting(a, "10.77.0.99", 8080, opens=False) as outcome:
+        with waiting(a, "10.77.0.99", 8080) as outcome:
             expect("another one", list(stream.next().resource_names_subscribe) == ["/10.77.0.99"])
             stream.deliver(ADDRESS, [], ["/10.77.0.99"])
         expect("what is nothing of the mesh is passed through, to nobody here", outcome == [False], outcome)
 
 
 @contextmanager
-def waiting(pod, address, port, opens=True):
+def waiting(pod, address, port):
     """A connection on another thread: whether it came to work, once it has."""
-    import threading
     outcome = []
-
-    def run():
-        try:
-            outcome.append(pod.connect(address, port).works())
-        except OSError:
-            outcome.append(False)
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=lambda: outcome.append(pod.talks(address, port)))
     thread.start()
     yield outcome
     thread.join(20)
