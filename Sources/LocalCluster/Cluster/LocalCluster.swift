@@ -15,6 +15,8 @@ public final class LocalCluster: Sendable {
         public var nodes = 2
         /// ztunnel's worker threads on each node.
         public var workers = 1
+        /// The agents' `--redirection`; `nil` for their own default.
+        public var redirection: String?
         /// How long one part may take to come up. Generous: machines that run tests are busy.
         public var patience: Duration = .seconds(30)
         /// Where logs go instead of the run's own folder, which is removed with it.
@@ -159,7 +161,8 @@ public final class LocalCluster: Sendable {
     ) throws {
         try launch(
             "agent-\(node.name)",
-            launcher + node.agentArguments(configuration.programs, workers: configuration.workers) + arguments,
+            launcher + node.agentArguments(configuration.programs, workers: configuration.workers)
+                + (configuration.redirection.map { ["--redirection", $0] } ?? []) + arguments,
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 
