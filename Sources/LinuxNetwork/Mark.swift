@@ -10,6 +10,17 @@ public enum Mark {
     public static let mask: UInt32 = 0xfff
 }
 
+/// What tells the proxy's own sockets from others that have its mark.
+///
+/// A mark is set with CAP_NET_RAW, which containers have by default; and nothing of what else CAP_NET_RAW cannot set comes
+/// with a packet. But the programs of capture see the packet's socket, and in it this option, SO_BUSY_POLL_BUDGET, which takes
+/// CAP_NET_ADMIN of the machine, goes on to accepted sockets, stays when a socket is handed over, and does nothing as
+/// long as the socket does not busy-poll.
+public enum Seal {
+    /// Below the budget that the kernel's drivers have anyway (64), for nodes that switch busy polling on.
+    public static let value: UInt16 = 61
+}
+
 /// The ports of ztunnel in a pod.
 public enum ZtunnelPort {
     public static let outbound: UInt16 = 15001

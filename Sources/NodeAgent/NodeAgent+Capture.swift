@@ -20,7 +20,8 @@ extension NodeAgent {
         pod.record.plan = RedirectionPlan(
             families: families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
-            virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: failsClosed(pod))
+            virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: hasSecondLine(pod),
+            requiresSeal: requiresSeal)
         pod.record.plan = await exemptingProbes(pod, object)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName

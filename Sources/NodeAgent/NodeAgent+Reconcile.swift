@@ -89,7 +89,8 @@ extension NodeAgent {
         return pod.record.plan.capturesInbound == overrides.bypassesInbound
             || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
             || pod.record.plan.virtualInterfaces != overrides.virtualInterfaces
-            || pod.record.plan.dropsUncaptured != failsClosed(pod) || hasOtherProbes(pod, object)
+            || pod.record.plan.dropsUncaptured != hasSecondLine(pod)
+            || pod.record.plan.requiresSeal != requiresSeal || hasOtherProbes(pod, object)
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.

@@ -16,7 +16,7 @@ struct PodRecordTests {
             phase: .leaving,
             plan: RedirectionPlan(
                 families: [.v4], capturesInbound: false, virtualInterfaces: ["tap0", "k6t-net1"],
-                probePorts: [80, 8080], exemptsEveryProbePort: true))
+                probePorts: [80, 8080], exemptsEveryProbePort: true, dropsUncaptured: true, requiresSeal: true))
     }
 
     @Test("what is written is read back", arguments: [PodRecord.Phase.attached, .capturing, .leaving, .gone])
@@ -48,7 +48,7 @@ struct PodRecordTests {
             // Records of earlier agents have no word on these.
             let mayLack = [
                 "capturesDNS", "connectionLimit", "connectionRate", "terminating", "virtualInterfaces", "probePorts",
-                "exemptsEveryProbePort", "dropsUncaptured",
+                "exemptsEveryProbePort", "dropsUncaptured", "requiresSeal",
             ].contains(member.name)
             #expect((PodRecord(json: .object(part)) != nil) == mayLack, "without \(member.name)")
             part[member.name] = .object(JSONObject())
