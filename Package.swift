@@ -83,6 +83,8 @@ let package = Package(
     targets: [
         // MARK: Ground
         .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
+        // Apart from CLinux: it calls into Swift's runtime, and the static programs have no use for it.
+        .target(name: "CProfile"),
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
         // libbpf from its archives: a node needs no library of it.
@@ -101,7 +103,10 @@ let package = Package(
         .target(name: "Mesh", dependencies: ["Addressing", .hashTrees], swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging, .deque],
+            dependencies: [
+                "CProfile", "Handover", "LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging,
+                .deque,
+            ],
             swiftSettings: strict),
 
         .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
@@ -126,15 +131,16 @@ let package = Package(
         .target(
             name: "Discovery",
             dependencies: [
-                "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
-                .deque, .logging,
+                "Addressing", "IstioAPI", "LinuxNetwork", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf,
+                .nioCore, .deque, .logging,
             ], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
         .target(
             name: "Kubernetes",
             dependencies: [
-                "Addressing", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix, .nioHTTP1, .nioSSL,
-                .yams, .logging,
+                "Addressing", "LinuxNetwork", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix,
+                .nioHTTP1,
+                .nioSSL, .yams, .logging,
             ], swiftSettings: strict),
 
         // MARK: Engines

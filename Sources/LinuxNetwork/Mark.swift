@@ -27,4 +27,6 @@ public enum ZtunnelPort {
     public static let inboundPlaintext: UInt16 = 15006
     public static let hbone: UInt16 = 15008
     public static let dns: UInt16 = 15053
+    /// SOCKS5, on loopback, where it is asked for.
+    public static let socks: UInt16 = 15080
 }

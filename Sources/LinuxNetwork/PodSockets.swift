@@ -72,19 +72,29 @@ public enum PodSockets {
 
     /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
     /// Where redirection does not translate it is told whom was asked, and answers in that one's name.
-    public static func dnsDatagram(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+    public static func dnsDatagram(
+        on address: IPAddress, port: UInt16 = ZtunnelPort.dns, _ options: Options
+    ) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.udp(dualStack: !address.isV4)
         if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.tellDestination(socket.raw, v6: !address.isV4)
         try mark(socket, options)
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        try Sockets.bind(socket.raw, to: Endpoint(address, port), dualStack: !address.isV4)
         return socket
     }
 
     /// The same for TCP, listening.
     public static func dnsListener(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+        try loopbackListener(on: Endpoint(address, ZtunnelPort.dns), options)
+    }
+
+    /// A listener for the pod alone, on one of its loopback addresses.
+    public static func loopbackListener(
+        on endpoint: Endpoint, _ options: Options
+    ) throws(SystemError) -> FileDescriptor {
+        let address = endpoint.address
         let socket = try Sockets.tcp(dualStack: !address.isV4)
         if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
         try Sockets.setReuseAddress(socket.raw)
@@ -92,7 +102,7 @@ public enum PodSockets {
         try Sockets.setNoDelay(socket.raw)
         try mark(socket, options)
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        try Sockets.bind(socket.raw, to: endpoint, dualStack: !address.isV4)
         try Sockets.listen(socket.raw, backlog: 1024)
         return socket
     }

@@ -182,6 +182,15 @@ public enum Sockets {
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_KEEPCNT, count, "TCP_KEEPCNT")
     }
 
+    public static func setKeepAliveOff(_ fd: CInt) throws(SystemError) {
+        try set(fd, SOL_SOCKET, SO_KEEPALIVE, 0, "SO_KEEPALIVE")
+    }
+
+    /// For how long sent bytes may go unacknowledged before the connection is given up; 0 leaves that to the kernel.
+    public static func setUserTimeout(_ fd: CInt, milliseconds: UInt32) throws(SystemError) {
+        try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_USER_TIMEOUT, CInt(clamping: milliseconds), "TCP_USER_TIMEOUT")
+    }
+
     /// Asks for a send buffer beyond the system's limit, which needs CAP_NET_ADMIN, else up to the limit.
     public static func setSendBuffer(_ fd: CInt, _ bytes: CInt) {
         var value = bytes

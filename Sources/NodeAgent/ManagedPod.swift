@@ -1,4 +1,5 @@
 import Handover
+import LinuxNetwork
 import ObjectSource
 
 /// A pod whose namespace the agent holds. Touched by the agent's actor alone.

@@ -291,20 +291,3 @@ extension NodeAgent {
         try await pool.run { try store.write(record) }
     }
 }
-
-/// Pauses that double, each with jitter over its upper half.
-struct Backoff {
-    private var pause: Duration
-    private let longest: Duration
-
-    init(shortest: Duration, longest: Duration) {
-        pause = shortest
-        self.longest = longest
-    }
-
-    mutating func next() -> Duration {
-        let now = pause
-        pause = Swift.min(pause * 2, longest)
-        return now * Double.random(in: 0.5...1)
-    }
-}

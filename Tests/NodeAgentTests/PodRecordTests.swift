@@ -89,14 +89,4 @@ struct PodRecordTests {
         #expect(unreadable.count == 3)
         #expect(access(store.folder + "/.c8.new", F_OK) != 0)
     }
-
-    @Test("pauses double up to the longest, with jitter over the upper half")
-    func backoff() {
-        var backoff = Backoff(shortest: .milliseconds(100), longest: .milliseconds(350))
-        for expected in [100, 200, 350, 350] {
-            let pause = backoff.next()
-            #expect(pause >= .milliseconds(expected) / 2)
-            #expect(pause <= .milliseconds(expected))
-        }
-    }
 }
