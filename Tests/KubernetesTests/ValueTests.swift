@@ -101,9 +101,9 @@ struct ValueTests {
 
 @Suite("Events that do not flood")
 struct EventBookTests {
-    private func event(_ pod: String, _ reason: String = "EnrollFailed") -> PodEvent {
-        PodEvent(
-            PodReference(name: ObjectName(namespace: "shop", name: pod), uid: "u-\(pod)"), reason: reason, message: "m")
+    private func event(_ pod: String, _ reason: String = "EnrollFailed") -> ObjectEvent {
+        let subject = PodReference(name: ObjectName(namespace: "shop", name: pod), uid: "u-\(pod)")
+        return ObjectEvent(PodEvent(subject, reason: reason, message: "m"))
     }
 
     @Test("what happens again is counted, and written now and then")
