@@ -31,6 +31,8 @@ final class ManagedPod {
     var isBlocked: Bool?
     /// A report that failed is due again.
     var reportAgain: Task<Void, Never>?
+    /// Its status is to be looked at, and written if it is another; one such task waits for its turn.
+    var reportDue: Task<Void, Never>?
     var reportBackoff = ManagedPod.freshReportBackoff
     static var freshReportBackoff: Backoff { Backoff(shortest: .seconds(1), longest: .seconds(30)) }
     /// What stands in the pod's status; `nil` when it is not known.

@@ -274,7 +274,8 @@ extension NodeAgent {
             if status.state == .failed {
                 log.warning("ztunnel refuses a pod", metadata: ["pod": "\(pod.name)", "error": "\(status.error)"])
             }
-            await report(pod)
+            // The next event does not wait for an API server.
+            reportSoon(pod)
         }
     }
 
@@ -353,9 +354,16 @@ extension NodeAgent {
         if object.metadata.annotations[MeshLabel.redirection] != reported.annotation { pod.reported = nil }
     }
 
+    /// ``report(_:)``, for who does not wait for it.
+    private func reportSoon(_ pod: ManagedPod) {
+        guard pod.reportDue == nil else { return }
+        pod.reportDue = Task { if !Task.isCancelled { await self.report(pod) } }
+    }
+
     /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again soon.
     func report(_ pod: ManagedPod) async {
         await exclusively("report of \(pod.name)") {
+            pod.reportDue = nil
             let wanted = self.wantedReport(pod)
             guard pod.reported != wanted else { return }
             var annotations: [String: String] = [:]

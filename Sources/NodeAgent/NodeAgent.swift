@@ -134,6 +134,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
             pod.reportAgain?.cancel()
+            pod.reportDue?.cancel()
         }
         for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()

@@ -95,6 +95,8 @@ struct KubernetesMesh {
         try await server.resume()
         try kubectl("apply", "-f", "-", input: chart)
         for node in cluster.nodes { try kubectl("create", "-f", "-", input: Self.node(node)) }
+        // The folder's files are taken in the order of their names, and nothing waits for its namespace.
+        try kubectl("apply", "-f", TestMesh.repository("examples/shop/namespace.yaml"))
         try kubectl("apply", "-f", TestMesh.repository("examples/shop"))
         // What has no API server here reads the same objects from the run's folder.
         for kind in ["namespace", "serviceaccount", "service", "pod"] {

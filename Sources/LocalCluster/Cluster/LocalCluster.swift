@@ -141,7 +141,7 @@ public final class LocalCluster: Sendable {
             ], namespace: RunLayout.namespacePath(layout.controller), log: "\(logs)/controller.log")
     }
 
-    private func waitForController() throws {
+    func waitForController() throws {
         try waitFor(
             "the controller's token socket", of: "controller", log: "\(logs)/controller.log",
             in: [layout.controllerState]
