@@ -27,6 +27,21 @@ func eventually(_ what: String, seconds: Int = 10, _ isSo: () throws -> Bool) th
     throw Unmet("not in \(seconds) s: \(what)")
 }
 
+/// The same where what is waited for is done by a task: the thread is left to it between two questions.
+func untilTrue(_ what: String, seconds: Int = 20, _ isSo: () throws -> Bool) async throws {
+    let deadline = MonotonicClock.now + UInt64(seconds) * 1_000_000_000
+    while MonotonicClock.now < deadline {
+        if try isSo() { return }
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async {
+                poll(nil, 0, 3)
+                continuation.resume()
+            }
+        }
+    }
+    throw Unmet("not in \(seconds) s: \(what)")
+}
+
 /// A pod of the test: a namespace without a name, one interface on the test's bridge.
 final class TestPod: Sendable {
     let name: String
