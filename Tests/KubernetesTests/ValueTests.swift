@@ -40,18 +40,6 @@ struct ValueTests {
         #expect(throws: KubernetesError.self) { try splitter.add([0x30]) }
     }
 
-    @Test("pauses double up to the longest, with jitter, and never below what the server asks for")
-    func backoff() {
-        var backoff = Backoff(shortest: .milliseconds(100), longest: .seconds(1))
-        for expected in [100, 200, 400, 800, 1000, 1000] {
-            let pause = backoff.next()
-            #expect(pause >= .milliseconds(expected / 2) && pause <= .milliseconds(expected))
-        }
-        #expect(backoff.next(atLeast: .seconds(7)) == .seconds(7))
-        backoff.reset()
-        #expect(backoff.next() <= .milliseconds(100))
-    }
-
     @Test(
         "paths of resources",
         arguments: [

@@ -2,6 +2,7 @@ import GRPCCore
 import GRPCNIOTransportHTTP2
 import GRPCProtobuf
 import IstioAPI
+import LinuxNetwork
 public import Logging
 public import Mesh
 import Synchronization
@@ -97,8 +98,7 @@ public final class DiscoveryClient: Sendable {
     }
 
     private func connect() async {
-        var backoff = ReconnectBackoff(minimum: settings.minimumBackoff, maximum: settings.maximumBackoff)
-        var generator = SystemRandomNumberGenerator()
+        var backoff = Backoff(shortest: settings.minimumBackoff, longest: settings.maximumBackoff)
         while !Task.isCancelled {
             onEvent(.connecting)
             let (termination, error, worked) = await connectOnce()
@@ -109,7 +109,7 @@ public final class DiscoveryClient: Sendable {
             if Task.isCancelled { return }
             onEvent(.terminated(termination))
             if worked { backoff.reset() }
-            let pause = backoff.next(using: &generator)
+            let pause = backoff.next()
             if termination == .reconnect || termination == .complete {
                 logger.debug("discovery stream ended", metadata: ["reason": "\(error)", "retry_in": "\(pause)"])
             } else {

@@ -1,4 +1,5 @@
 import Foundation
+import LinuxNetwork
 import Logging
 import ObjectSource
 import Synchronization

@@ -1,0 +1,64 @@
+import Testing
+
+@testable import ObjectSource
+
+@Suite("The pods of a snapshot")
+struct PodTableTests {
+    private func name(_ index: Int) -> ObjectName { ObjectName(namespace: "shop", name: "p\(index)") }
+    private func pod(_ index: Int, node: String = "n1") -> Pod {
+        Pod(metadata: ObjectMeta(name: "p\(index)", namespace: "shop"), spec: PodSpec(nodeName: node))
+    }
+    private func table(_ count: Int) -> PodTable {
+        var table = PodTable()
+        for index in 0..<count { table[name(index)] = pod(index) }
+        return table
+    }
+
+    @Test("a later state knows what was changed on the way to it, an earlier one does not")
+    func changes() {
+        let before = table(100)
+        var after = before
+        #expect(after.changes(since: before) == [])
+        after[name(3)] = pod(3, node: "n2")
+        after[name(4)] = nil
+        after[name(200)] = pod(200)
+        after[name(200)] = nil
+        #expect(after.changes(since: before) == [name(3), name(4), name(200)])
+        #expect(before.changes(since: after) == nil)
+        #expect(before[name(3)]?.spec.nodeName == "n1" && before.count == 100 && after.count == 99)
+        #expect(after.removeValue(forKey: name(300)) == nil && after.changes(since: before)?.count == 3)
+    }
+
+    @Test("states that went different ways, or are far apart, are compared as a whole")
+    func branches() {
+        let base = table(10)
+        var (one, other) = (base, base)
+        one[name(1)] = pod(1, node: "one")
+        other[name(2)] = pod(2, node: "other")
+        #expect(one.changes(since: base) == [name(1)])
+        #expect(other.changes(since: base) == nil && other.changes(since: one) == nil)
+        #expect(one != other && other != base)
+        other[name(2)] = pod(2)
+        #expect(other == base && base == other)
+
+        var far = one
+        for _ in 0..<5000 { far[name(1)] = pod(1, node: "one") }
+        #expect(far.changes(since: one) == nil)
+        #expect(far == one)
+        far[name(1)] = pod(1, node: "far")
+        #expect(far != one)
+    }
+
+    @Test("it is read like a dictionary")
+    func reading() {
+        let table: PodTable = [name(1): pod(1), name(2): pod(2)]
+        #expect(!table.isEmpty && Set(table.keys) == [name(1), name(2)] && table.values.count == 2)
+        var names: Set<ObjectName> = []
+        for (name, pod) in table where pod.name == name { names.insert(name) }
+        #expect(names.count == 2)
+        var changed = table
+        changed[name(1)]?.spec.nodeName = "elsewhere"
+        #expect(changed[name(1)]?.spec.nodeName == "elsewhere" && changed != table)
+        #expect(changed.changes(since: table) == [name(1)])
+    }
+}
