@@ -2,6 +2,7 @@ import Discovery
 import Foundation
 import Identity
 import Kubernetes
+import LinuxNetwork
 import Logging
 import Synchronization
 

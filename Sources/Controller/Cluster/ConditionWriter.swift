@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import LinuxNetwork
 import Logging
 import ObjectSource
 import Observability

@@ -1,4 +1,5 @@
 public import Kubernetes
+import LinuxNetwork
 public import Logging
 import ObjectSource
 

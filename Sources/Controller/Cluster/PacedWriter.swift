@@ -1,5 +1,6 @@
 import Discovery
 import Kubernetes
+import LinuxNetwork
 import Logging
 import Synchronization
 
