@@ -104,7 +104,9 @@ let package = Package(
             dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging, .deque],
             swiftSettings: strict),
 
-        .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
+        .target(
+            name: "ObjectSource", dependencies: ["Addressing", .yams, .logging, .hashTrees, .deque],
+            swiftSettings: strict),
 
         // MARK: Trust
         .target(
@@ -127,7 +129,7 @@ let package = Package(
             name: "Discovery",
             dependencies: [
                 "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
-                .deque, .logging,
+                .deque, .hashTrees, .logging,
             ], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
         .target(
@@ -182,8 +184,11 @@ let package = Package(
 
         // Measures; in no product of the list above, built only by its own name.
         .executableTarget(
-            name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
-            swiftSettings: strict),
+            name: "apus-bench",
+            dependencies: [
+                "Addressing", "Controller", "Discovery", "Identity", "IstioAPI", "Mesh", "ObjectSource", .protobuf,
+                .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
+            ], swiftSettings: strict),
 
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),

@@ -24,7 +24,7 @@ public final class ControllerServer: Sendable {
 
     private let settings: ControllerSettings
     private let source: any ObjectSource
-    private let publisher: MeshPublisher
+    let publisher: MeshPublisher
     private let pods: PodDirectory
     private let tokens: NodeTokenIssuer
     private let certificates: ServerCertificates

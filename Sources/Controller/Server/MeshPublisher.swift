@@ -16,6 +16,8 @@ final class MeshPublisher: Sendable {
         /// How many workloads are no pods.
         var otherWorkloads = 0
         var mark: DiscoveryServer.Mark?
+        /// Of the objects.
+        var version: UInt64 = 0
     }
 
     private let translation: MeshTranslation
@@ -34,6 +36,8 @@ final class MeshPublisher: Sendable {
         self.logger = logger
     }
 
+    /// The version of the objects that were published last.
+    var version: UInt64 { state.withLock { $0.version } }
     var problems: [ObjectProblem] { state.withLock { $0.problems } }
     var warnings: [PolicyWarning] { state.withLock { $0.warnings } }
     var conditions: [ObjectCondition] { state.withLock { $0.conditions } }
@@ -51,6 +55,7 @@ final class MeshPublisher: Sendable {
             logger.error("the mesh cannot be published; the last state stays", metadata: ["reason": "\(error)"])
         }
         report(objects.problems)
+        state.withLock { $0.version = objects.version }
         changes.notify()
     }
 
