@@ -83,6 +83,8 @@ let package = Package(
     targets: [
         // MARK: Ground
         .target(name: "CLinux", cSettings: [.define("_GNU_SOURCE")]),
+        // Apart from CLinux: it calls into Swift's runtime, and the static programs have no use for it.
+        .target(name: "CProfile"),
         .systemLibrary(name: "CMnl", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CNftables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
         // libbpf from its archives: a node needs no library of it.
@@ -101,7 +103,10 @@ let package = Package(
         .target(name: "Mesh", dependencies: ["Addressing", .hashTrees], swiftSettings: strict),
         .target(
             name: "Observability",
-            dependencies: ["LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging, .deque],
+            dependencies: [
+                "CProfile", "Handover", "LinuxNetwork", .nioCore, .nioPosix, .nioHTTP1, .nioHTTPCompression, .logging,
+                .deque,
+            ],
             swiftSettings: strict),
 
         .target(
@@ -128,15 +133,16 @@ let package = Package(
         .target(
             name: "Discovery",
             dependencies: [
-                "Addressing", "IstioAPI", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf, .nioCore,
-                .deque, .hashTrees, .logging,
+                "Addressing", "IstioAPI", "LinuxNetwork", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf,
+                .nioCore, .deque, .hashTrees, .logging,
             ], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
         .target(
             name: "Kubernetes",
             dependencies: [
-                "Addressing", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix, .nioHTTP1, .nioSSL,
-                .yams, .logging,
+                "Addressing", "LinuxNetwork", "ObjectSource", "Observability", .httpClient, .nioCore, .nioPosix,
+                .nioHTTP1,
+                .nioSSL, .yams, .logging,
             ], swiftSettings: strict),
 
         // MARK: Engines
@@ -167,6 +173,13 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // An API server for tests; in no product of the list above.
+        .target(
+            name: "TestAPIServer",
+            dependencies: [
+                "Kubernetes", "ObjectSource", .nioCore, .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .yams,
+            ], swiftSettings: strict),
+
         // MARK: Programs
         .executableTarget(
             name: "apus",
@@ -182,6 +195,9 @@ let package = Package(
             name: "apus-sockets", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
             swiftSettings: strict, linkerSettings: standalone),
 
+        .executableTarget(
+            name: "test-apiserver", dependencies: ["TestAPIServer", .arguments], swiftSettings: strict),
+
         // Measures; in no product of the list above, built only by its own name.
         .executableTarget(
             name: "apus-bench",
@@ -195,7 +211,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "LocalCluster", "Addressing", "Handover", "LinuxNetwork", "Identity", "Mesh", .crypto,
+                "LocalCluster", "Addressing", "Handover", "Kubernetes", "LinuxNetwork", "Identity", "Mesh",
+                "TestAPIServer", .crypto,
             ],
             swiftSettings: strict),
         .testTarget(
@@ -233,10 +250,15 @@ let package = Package(
                 "Addressing", "Kubernetes", "ObjectSource", "Observability", .httpClient, .nioCore,
                 .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .logging,
             ], swiftSettings: strict),
+        .testTarget(
+            name: "TestAPIServerTests", dependencies: ["Kubernetes", "ObjectSource", "TestAPIServer"],
+            swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
         // The chart, by Helm as a library in a Python environment of the build's own.
-        .testTarget(name: "DeployTests", exclude: ["containers.sh"], swiftSettings: strict),
+        .testTarget(
+            name: "DeployTests", dependencies: ["Kubernetes", "TestAPIServer"], exclude: ["containers.sh"],
+            swiftSettings: strict),
         .testTarget(name: "AddressingTests", dependencies: ["Addressing"], swiftSettings: strict),
         .testTarget(name: "DNSTests", dependencies: ["Addressing", "DNS", "Mesh"], swiftSettings: strict),
         .testTarget(

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Holds Apus against its bars: one row per figure, beside Envoy's HBONE pair and raw TCP of the same run.
 
-    rows.py full | quick | NAME...      NAME: bulk1 bulk4 down1 ping wrk16 conn16 start memory mesh workers scale
+    rows.py full | quick | NAME...      NAME: bulk1 bulk4 down1 ping wrk16 conn16 start memory mesh workers
+                                        capture enrolment scale
 
 `full` takes five rounds of everything and `quick` is done within five minutes; names choose benchmarks, with the length
 of `full` (--rounds changes that). Prints a table and leaves .build/bench/results.json. Needs root, like the harness in
@@ -12,10 +13,11 @@ import argparse, json, os, re, statistics, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "datapath"))
-import bench, cluster, scale  # noqa: E402
+sys.path.insert(0, os.path.join(HERE, "capture"))
+import bench, capture, cluster, scale  # noqa: E402
 
 HARNESS = ["bulk1", "bulk4", "down1", "ping", "wrk16", "conn16"]
-OWN = ["start", "memory", "mesh", "workers", "scale"]
+OWN = ["start", "memory", "mesh", "workers", "capture", "enrolment", "scale"]
 APUS, ENVOY, RAW = "apus", "envoy-hbone-1", "raw"
 
 # name, unit, the benchmark it comes from, the harness's figure, how it compares, the bar. A bar "x" is a ratio to Envoy.
@@ -45,6 +47,14 @@ ROWS = [
     ("memory of the controller for each of 5,000 ztunnels", "KiB", "scale", "many each", "<=", 200, ""),
     ("a change at 5,000 ztunnels: p99", "ms", "scale", "many p99", "<=", 2000, ""),
 ]
+
+
+# What capture costs, by the means of each column: name, unit, figure.
+CAPTURE = [("a connection: CPU", "us", "us/conn"), ("connections one after the other, 16 at once", "connections/s", "conn/s"),
+           ("bulk: CPU", "s/GB", "s/GB"), ("bulk, one connection", "Gbit/s", "Gbit/s")]
+# name, unit, figure and bar of enrolment/run.
+ENROLMENT = [("enrolment of one running pod, in the agent", "ms", "enrolment_median_ms"), ("ADD of apus-cni, beside bridge's", "ms", "add_extra_ms"),
+             ("300 pods enrolled by one label", "s", "label_s"), ("memory of an enrolled pod, agent and keeper", "KiB", "memory_kib_per_pod")]
 
 
 # ---- the harness -------------------------------------------------------------------------------------------------
@@ -84,6 +94,30 @@ def row(spec, rounds):
     return {"name": name, "unit": unit, "apus": short[APUS], "envoy": short[ENVOY], "raw": short[RAW], "bar": text, "held": held}
 
 
+def capture_rows(rounds, scale):
+    """What capture costs by nf_tables and by eBPF, beside the same without (in the column of raw). No bars: they are told."""
+    figures = capture.run(rounds, scale)
+    middle = lambda means, figure: float(f"{median([r[figure] for r in figures[means]]):.4g}")
+    return [{"name": f"capture by {means}, {name}", "unit": unit, "apus": middle(means, figure), "envoy": None, "raw": middle("none", figure),
+             "bar": "told", "held": True} for name, unit, figure in CAPTURE for means in ("nftables", "ebpf")]
+
+
+def enrolment_rows():
+    done = subprocess.run([sys.executable, os.path.join(HERE, "enrolment", "run")], capture_output=True, text=True)
+    if done.returncode or not done.stdout.strip():
+        print(f"   ! enrolment: {done.stderr.strip()[-300:]}", flush=True)
+        got = {}
+    else: got = json.loads(done.stdout.splitlines()[-1])
+    bars, rows = got.get("bars", {}), []
+    for name, unit, figure in ENROLMENT:
+        value = got.get(figure)
+        rows.append({"name": name, "unit": unit, "apus": value, "envoy": None, "raw": None, "bar": f"<= {bars.get(figure, '?')}",
+                     "held": None if value is None else value <= bars[figure]})
+    stock = got.get("kernel_kib_per_pod")
+    return rows + [{"name": "memory of the kernel for it, with the stock of sockets", "unit": "KiB", "apus": stock, "envoy": None, "raw": None,
+                    "bar": "told", "held": None if stock is None else True}]
+
+
 def show(doc):
     mark = {True: "held", False: "MISSED", None: "not measured"}
     text = lambda v: "-" if v is None else f"{v:g}"
@@ -120,7 +154,7 @@ def main():
         both, _ = harness([APUS, "apus-2"], ["bulk4"], rounds, scale, patience)
         cpu = lambda path: [r.get("bulk4 proxy CPU s/GB") for r in both[path]]
         figures.setdefault(APUS, []).extend({"ratio": two / one} for one, two in zip(cpu(APUS), cpu("apus-2")) if one and two)
-    if "scale" in chosen: attempt(figures, APUS, scale.measure)
+    if "scale" in chosen and ("scale" in o.what or not quick): attempt(figures, APUS, scale.measure)
     ciphers = {}
     if measured & {"memory", "mesh"}:
         with cluster.Machine() as here:
@@ -137,10 +171,13 @@ def main():
             for index, r in enumerate(rs):
                 r.pop(spec[3], None)
                 if index < len(got): r[spec[3]] = got[index]
+    more = capture_rows(2 if quick else min(rounds, 3), scale) if "capture" in chosen else []
+    # A quick run leaves it out unless it is named: it takes two minutes.
+    if "enrolment" in chosen and ("enrolment" in o.what or not quick): more += enrolment_rows()
     machine = machine or {"cores": os.cpu_count(), "kernel": os.uname().release}
     after = bench.machine_cpu()
     stolen = (after[1] - before[1]) / (time.time() - begun)
-    doc = {"rows": [row(s, figures) for s in ROWS if s[2] in chosen], "rounds": rounds, "machine": machine,
+    doc = {"rows": [row(s, figures) for s in ROWS if s[2] in chosen] + more, "rounds": rounds, "machine": machine,
            "quiet": {**quiet, "stolen_cores": round(stolen, 3)}, "ciphers": ciphers, "seconds": round(time.time() - begun)}
     folder = os.path.join(ROOT, ".build", "bench")
     os.makedirs(folder, exist_ok=True)

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: (LGPL-2.1 OR BSD-2-Clause)
 //
-// Capture without netfilter: three classifiers (clsact, direct action) and one socket iterator.
+// Capture without netfilter: classifiers (clsact, direct action) and one socket iterator.
 //
 //   egress    on every interface but lo: what the pod's own sockets send in the clear is led to lo
 //   loopback  on lo, ingress: what was led there goes to ztunnel's listener, or to the connection it has accepted
 //   ingress   on every interface but lo: new connections into the pod go to ztunnel's listener
+//   probe     before ingress, once a probe port: tells it which of what comes from the address of probes is exempt
+//   line      behind egress and ingress: drops what they have not seen, should one of them be gone
+//   forged    where nf_tables captures: drops what only pretends to be ztunnel's
 //   spare     marks sockets that were open before capture began, by their cookies
 //
 // The programs hold no state of a pod, so one copy serves all pods of a node. What a pod wants stands in the class of
@@ -21,6 +24,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -31,7 +35,9 @@
 #define CAPTURES_V4 0x10
 #define CAPTURES_V6 0x20
 #define CAPTURES_DNS 0x40 // queries go to the proxy
-#define EXEMPTS_PROBES 0x80 // the address of probes is not captured
+#define EXEMPTS_PROBES 0x80 // the address of probes is not captured, whatever the port
+#define REQUIRES_SEAL 0x100 // ztunnel's mark alone lets no new connection past
+#define IS_INGRESS 0x200 // of line: where it stands
 #define IS_VIRTUAL 0x8       // behind the interface is a guest: what comes from it is outbound
 
 #define MASK 0xfff
@@ -43,6 +49,12 @@
 #define MARK_LOOPED_AGAIN 0x53e // the same two, behind the reset of a finished connection
 #define MARK_QUERY_AGAIN 0x53f
 #define MARK_INGRESS_AGAIN 0x540 // that also for what comes into the pod
+#define MARK_PROBE 0x541 // from probe to ingress, on the packet alone
+
+// SO_BUSY_POLL_BUDGET of ztunnel's sockets (Seal in Swift): unlike a mark it takes CAP_NET_ADMIN of the machine.
+#define SEAL 61
+// From egress and ingress to line, in the part of the packet's control block that is the classifiers' own.
+#define SEEN 0xa905a905
 
 #define PORT_OUTBOUND 15001
 #define PORT_INBOUND 15006
@@ -61,6 +73,14 @@ enum { FOREIGN, BROKEN, TCP, UDP };
 // At the start of every socket, a finished one's as well.
 struct sock_common {
     __u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+
+// Of every socket that is not finished or about to be.
+struct sock {
+    __u16 sk_busy_poll_budget;
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
 } __attribute__((preserve_access_index));
 
 /// A packet of TCP, or of UDP to or from the ports of DNS, as the receiver looks up its socket.
@@ -291,15 +311,58 @@ static inline void answer_from_dns(struct __sk_buff *skb, struct packet *packet)
     bpf_skb_store_bytes(skb, header + __builtin_offsetof(struct udphdr, source), &after, sizeof after, 0);
 }
 
+/// Whether the packet's socket is one that was made for ztunnel. No socket is where the kernel has no such option.
+static inline bool is_sealed(struct __sk_buff *skb) {
+    struct bpf_sock *socket = skb->sk;
+    if (!socket || !bpf_core_field_exists(struct sock, sk_busy_poll_budget))
+        return false;
+    struct tcp_sock *tcp = bpf_skc_to_tcp_sock(socket);
+    return tcp && ((struct sock *)tcp)->sk_busy_poll_budget == SEAL;
+}
+
+/// The same for a socket of UDP, for which the kernel has no such conversion in both families.
+static inline bool is_sealed_datagram(struct __sk_buff *skb) {
+    struct bpf_sock *socket = skb->sk;
+    if (!socket || !bpf_core_field_exists(struct sock, sk_busy_poll_budget))
+        return false;
+    // The address as a number: the verifier lets nobody add to a pointer of this kind.
+    __u64 address = 0;
+    if (bpf_probe_read_kernel(&address, sizeof address, &socket))
+        return false;
+    __u16 seal = 0;
+    struct sock *full = (void *)address;
+    if (bpf_probe_read_kernel(&seal, sizeof seal, __builtin_preserve_access_index(&full->sk_busy_poll_budget)))
+        return false;
+    return seal == SEAL;
+}
+
+/// Whether a packet with ztunnel's mark opens what ztunnel has not opened.
+static inline bool is_forged(struct __sk_buff *skb, struct packet *packet, int kind) {
+    if (kind == TCP)
+        return packet->syn && !is_sealed(skb);
+    return kind == BROKEN || (kind == UDP && is_query(skb, packet) && !is_sealed_datagram(skb));
+}
+
 /// What a socket of the pod sends, about to leave it.
 SEC("tc")
 int apus_egress(struct __sk_buff *skb) {
     __u32 flags = skb->tc_classid;
     __u32 mark = skb->mark & MASK;
-    if (mark == MARK_ZTUNNEL)
+    skb->cb[4] = SEEN;
+    // Most of what ztunnel sends needs no look at the packet.
+    if (mark == MARK_ZTUNNEL && (!(flags & REQUIRES_SEAL) || is_sealed(skb)))
         return PASS;
     struct packet packet = {};
     int kind = parse(skb, &packet);
+    if (mark == MARK_ZTUNNEL) {
+        if (kind == BROKEN)
+            return DROP;
+        // What carries no seal and opens nothing is an answer of the kernel's for ztunnel, or belongs to a forged
+        // connection that was captured.
+        if (!is_forged(skb, &packet, kind) && (kind != TCP || !is_known(skb, &packet)))
+            return PASS;
+        mark = 0;
+    }
     if (kind == UDP) {
         if (!(flags & CAPTURES_DNS) || !captures(flags, &packet) || !skb->sk || !is_query(skb, &packet))
             return PASS;
@@ -313,8 +376,9 @@ int apus_egress(struct __sk_buff *skb) {
         return DROP;
     // Behind a captured connection is the socket that ztunnel accepted: it receives what this packet sends.
     if (!is_known(skb, &packet)) {
-        if (!captures(flags, &packet) || mark == MARK_DIRECT || !skb->sk ||
-            (packet.probe_destination && flags & EXEMPTS_PROBES))
+        // The mark of what is left alone stands for an open connection, and opens none.
+        bool direct = mark == MARK_DIRECT && !(packet.syn && flags & REQUIRES_SEAL);
+        if (!captures(flags, &packet) || direct || !skb->sk || (packet.probe_destination && flags & EXEMPTS_PROBES))
             return PASS;
         if (!packet.syn && (flags & SPARES_UNMARKED))
             return PASS;
@@ -363,13 +427,18 @@ int apus_loopback(struct __sk_buff *skb) {
 SEC("tc")
 int apus_ingress(struct __sk_buff *skb) {
     __u32 flags = skb->tc_classid;
+    skb->cb[4] = SEEN;
+    // Whatever else had this mark on the way in: nothing but ours has a meaning for it.
+    bool named = (skb->mark & MASK) == MARK_PROBE;
+    if (named)
+        set_mark(skb, 0);
     struct packet packet = {};
     int kind = parse(skb, &packet);
     if (kind != TCP)
         return kind == BROKEN ? DROP : PASS;
     __u32 expected = 0;
     enum socket_kind socket = find(skb, &packet, &expected);
-    bool probe = packet.probe_source && flags & EXEMPTS_PROBES;
+    bool probe = packet.probe_source && (named || flags & EXEMPTS_PROBES);
     bool captured = captures(flags, &packet) &&
                     (flags & IS_VIRTUAL || (flags & CAPTURES_INBOUND && packet.port != PORT_HBONE && !probe));
     if (socket == KNOWN) {
@@ -393,6 +462,62 @@ int apus_ingress(struct __sk_buff *skb) {
     return assign(skb, &packet, PORT_OUTBOUND, false);
 }
 
+/// Before ingress, with a port for its class: what the kubelet sends to it is a probe of the pod's.
+SEC("tc")
+int apus_probe(struct __sk_buff *skb) {
+    struct packet packet = {};
+    __u32 mark = skb->mark & MASK;
+    if (mark && mark != MARK_PROBE)
+        return PASS;
+    if (parse(skb, &packet) == TCP && packet.probe_source && packet.port == skb->tc_classid)
+        set_mark(skb, MARK_PROBE);
+    return PASS;
+}
+
+/// Whether the packet comes from a socket that was made for ztunnel, or belongs to a connection of such a one.
+static inline bool is_own(struct __sk_buff *skb, struct packet *packet, int kind) {
+    return (skb->mark & MASK) == MARK_ZTUNNEL &&
+           (!(skb->tc_classid & REQUIRES_SEAL) || !is_forged(skb, packet, kind));
+}
+
+/// Behind egress and ingress. What neither has seen is dropped where it would be plain text past ztunnel: what opens a
+/// connection, what belongs to one that ztunnel has accepted, and a query for the proxy.
+SEC("tc")
+int apus_line(struct __sk_buff *skb) {
+    __u32 flags = skb->tc_classid;
+    if (skb->cb[4] == SEEN)
+        return PASS;
+    struct packet packet = {};
+    int kind = parse(skb, &packet);
+    if (kind == BROKEN)
+        return DROP;
+    if (kind == FOREIGN || !captures(flags, &packet))
+        return PASS;
+    if (flags & IS_INGRESS) {
+        bool probe = packet.probe_source && (flags & EXEMPTS_PROBES || (skb->mark & MASK) == MARK_PROBE);
+        bool captured = flags & IS_VIRTUAL || (flags & CAPTURES_INBOUND && packet.port != PORT_HBONE && !probe);
+        return captured && kind == TCP && packet.syn ? DROP : PASS;
+    }
+    if (!skb->sk || is_own(skb, &packet, kind))
+        return PASS;
+    if (kind == UDP)
+        return flags & CAPTURES_DNS && is_query(skb, &packet) ? DROP : PASS;
+    if (!packet.syn)
+        return is_known(skb, &packet) ? DROP : PASS;
+    return packet.probe_destination && flags & EXEMPTS_PROBES ? PASS : DROP;
+}
+
+/// Where nf_tables captures, on every interface but lo: its rules tell ztunnel's packets by their mark, and this sees to
+/// it that only ztunnel's have it.
+SEC("tc")
+int apus_forged(struct __sk_buff *skb) {
+    if ((skb->mark & MASK) != MARK_ZTUNNEL || is_sealed(skb))
+        return PASS;
+    struct packet packet = {};
+    int kind = parse(skb, &packet);
+    return is_forged(skb, &packet, kind) ? DROP : PASS;
+}
+
 /// The cookies of the sockets to mark.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -401,9 +526,6 @@ struct {
     __type(key, __u64);
     __type(value, __u32);
 } spared SEC(".maps");
-
-struct tcp_sock {
-} __attribute__((preserve_access_index));
 
 // What an iterator over TCP sockets is given (kernel/bpf, net/ipv4/tcp_ipv4.c).
 struct bpf_iter_meta {

@@ -32,42 +32,63 @@ static int keep(int descriptor) {
     return copy < 0 ? -errno : copy;
 }
 
-static int take(struct bpf_object *object, const char *name, int *descriptor, uint8_t tag[8]) {
+static int take(struct bpf_object *object, const char *name, struct apus_program *taken) {
     struct bpf_program *program = bpf_object__find_program_by_name(object, name);
     if (!program)
         return -ENOENT;
     int copy = keep(bpf_program__fd(program));
     if (copy < 0)
         return copy;
-    *descriptor = copy;
-    if (!tag)
-        return 0;
+    taken->descriptor = copy;
     struct bpf_prog_info info;
     memset(&info, 0, sizeof info);
     unsigned int length = sizeof info;
     if (bpf_obj_get_info_by_fd(copy, &info, &length))
         return -errno;
-    memcpy(tag, info.tag, 8);
+    memcpy(taken->tag, info.tag, sizeof taken->tag);
     return 0;
 }
 
-// Loads the classifiers, or the iterator: one that the kernel does not take must not take the others with it.
-static int load(struct apus_capture *capture, int iterator) {
+struct part {
+    const char *name;
+    size_t place; // of its struct apus_program
+};
+
+#define PART(name) {"apus_" #name, offsetof(struct apus_capture, name)}
+static const struct part capturing[] = {PART(egress), PART(ingress), PART(loopback), PART(probe), PART(line), {NULL, 0}};
+static const struct part guarding[] = {PART(forged), {NULL, 0}};
+static const struct part sparing[] = {{"apus_spare", 0}, {NULL, 0}};
+
+static struct apus_program *at(struct apus_capture *capture, const struct part *part) {
+    return (struct apus_program *)((char *)capture + part->place);
+}
+
+static int names(const struct part *parts, const char *name) {
+    for (; parts->name; parts++)
+        if (strcmp(parts->name, name) == 0)
+            return 1;
+    return 0;
+}
+
+// Loads some of the programs: one that the kernel does not take must not take the others with it.
+static int load(struct apus_capture *capture, const struct part *parts) {
     LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "apus");
     struct bpf_object *object = bpf_object__open_mem(capture_object, sizeof capture_object, &options);
     if (!object)
         return -errno;
     struct bpf_program *program;
     bpf_object__for_each_program(program, object) {
-        int is_iterator = strcmp(bpf_program__name(program), "apus_spare") == 0;
-        bpf_program__set_autoload(program, is_iterator == iterator);
+        bpf_program__set_autoload(program, names(parts, bpf_program__name(program)));
     }
+    int iterator = parts == sparing;
     struct bpf_map *map = bpf_object__find_map_by_name(object, "spared");
     if (map && !iterator)
         bpf_map__set_autocreate(map, 0);
     int error = bpf_object__load(object);
     if (!error && iterator) {
-        error = take(object, "apus_spare", &capture->spare, NULL);
+        struct apus_program taken = {-1, {0}};
+        error = take(object, "apus_spare", &taken);
+        capture->spare = taken.descriptor;
         if (!error) {
             int copy = map ? keep(bpf_map__fd(map)) : -ENOENT;
             if (copy < 0)
@@ -75,13 +96,9 @@ static int load(struct apus_capture *capture, int iterator) {
             else
                 capture->spared = copy;
         }
-    } else if (!error) {
-        error = take(object, "apus_egress", &capture->egress, capture->egress_tag);
-        if (!error)
-            error = take(object, "apus_ingress", &capture->ingress, capture->ingress_tag);
-        if (!error)
-            error = take(object, "apus_loopback", &capture->loopback, capture->loopback_tag);
     }
+    for (const struct part *part = parts; !error && !iterator && part->name; part++)
+        error = take(object, part->name, at(capture, part));
     bpf_object__close(object);
     return error;
 }
@@ -98,31 +115,46 @@ static void close_spare(struct apus_capture *capture) {
 }
 
 void apus_capture_close(struct apus_capture *capture) {
-    close_one(&capture->egress);
-    close_one(&capture->ingress);
-    close_one(&capture->loopback);
+    for (const struct part *part = capturing; part->name; part++)
+        close_one(&at(capture, part)->descriptor);
+    close_one(&capture->forged.descriptor);
     close_spare(capture);
 }
 
-int apus_capture_load(struct apus_capture *capture, int *error_of_spare, char *log, size_t size) {
+static void begin(struct apus_capture *capture, char *log, size_t size) {
     memset(capture, 0, sizeof *capture);
-    capture->egress = capture->ingress = capture->loopback = capture->spare = capture->spared = -1;
+    for (const struct part *part = capturing; part->name; part++)
+        at(capture, part)->descriptor = -1;
+    capture->forged.descriptor = capture->spare = capture->spared = -1;
     if (size > 0)
         log[0] = 0;
     said = log;
     room = size;
     libbpf_set_print(note);
-    int error = load(capture, 0);
-    if (!error) {
-        *error_of_spare = load(capture, 1);
-        if (*error_of_spare)
-            close_spare(capture);
-    } else {
+}
+
+static int end(struct apus_capture *capture, int error) {
+    if (error)
         apus_capture_close(capture);
-    }
     said = NULL;
     room = 0;
     return error;
+}
+
+int apus_capture_load(struct apus_capture *capture, int *error_of_spare, char *log, size_t size) {
+    begin(capture, log, size);
+    int error = load(capture, capturing);
+    if (!error) {
+        *error_of_spare = load(capture, sparing);
+        if (*error_of_spare)
+            close_spare(capture);
+    }
+    return end(capture, error);
+}
+
+int apus_capture_load_forged(struct apus_capture *capture, char *log, size_t size) {
+    begin(capture, log, size);
+    return end(capture, load(capture, guarding));
 }
 
 int apus_capture_spare(const struct apus_capture *capture, const uint64_t *cookies, size_t count) {

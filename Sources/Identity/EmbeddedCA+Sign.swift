@@ -7,7 +7,7 @@ import X509
 
 /// A certificate and key for a server that is no workload: the controller's own.
 public struct ServerCertificate: Sendable {
-    /// Leaf, then the root.
+    /// Leaf, what is between, then the roots.
     public let chainPEM: String
     /// PKCS #8, PEM.
     public let privateKeyPEM: String
@@ -36,13 +36,15 @@ extension EmbeddedCA {
         guard SPIFFEIdentity(identity.description) == identity else {
             throw IdentityError(.identityRefused, "the identity has characters that a SPIFFE id cannot have")
         }
-        let notAfter = try end(validity, now)
+        let material = material
+        let notAfter = try Self.end(validity, now, material)
         let publicKey = try SigningRequestCheck.publicKey(ofRequest: csrPEM)
-        let leaf = try issue(
-            publicKey, subject: DistinguishedName(), notBefore: now - Self.backdating.timeInterval, notAfter: notAfter,
+        let leaf = try Self.issue(
+            publicKey, by: material, subject: DistinguishedName(), notBefore: now - Self.backdating.timeInterval,
+            notAfter: notAfter,
             usages: [.serverAuth, .clientAuth],
             names: Critical(SubjectAlternativeNames([.uniformResourceIdentifier(identity.description)])))
-        return IssuedChain(chainDER: [leaf], rootsDER: [rootDER])
+        return IssuedChain(chainDER: [leaf] + material.intermediatesDER, rootsDER: material.rootsDER)
     }
 
     /// Issues a certificate for a TLS server with a fresh P-256 key.
@@ -63,20 +65,25 @@ extension EmbeddedCA {
         } catch {
             throw IdentityError(.configuration, "\(first) cannot be the name of a server", cause: error)
         }
+        let material = material
         let key = P256.Signing.PrivateKey()
-        let notAfter = try end(validity, now)
-        let leaf = try issue(
-            Certificate.PublicKey(key.publicKey), subject: subject, notBefore: now - Self.backdating.timeInterval,
+        let notAfter = try Self.end(validity, now, material)
+        let leaf = try Self.issue(
+            Certificate.PublicKey(key.publicKey), by: material, subject: subject,
+            notBefore: now - Self.backdating.timeInterval,
             notAfter: notAfter, usages: [.serverAuth],
             names: SubjectAlternativeNames(
                 names.map { .dnsName($0) }
                     + addresses.map { .ipAddress(ASN1OctetString(contentBytes: $0.bytes[...])) }))
         return ServerCertificate(
-            chainPEM: PEM.block("CERTIFICATE", leaf) + rootPEM, privateKeyPEM: key.pemRepresentation + "\n",
+            chainPEM: ([leaf] + material.intermediatesDER).map { PEM.block("CERTIFICATE", $0) }.joined()
+                + material.rootPEM, privateKeyPEM: key.pemRepresentation + "\n",
             notAfter: notAfter)
     }
 
-    private func end(_ validity: Duration?, _ now: Date) throws(IdentityError) -> Date {
+    private static func end(
+        _ validity: Duration?, _ now: Date, _ material: AuthorityMaterial
+    ) throws(IdentityError) -> Date {
         var validity = validity ?? Self.defaultValidity
         if validity <= .zero { validity = Self.defaultValidity }
         guard validity <= Self.maximumValidity else {
@@ -85,27 +92,26 @@ extension EmbeddedCA {
                 "a lifetime of \(validity.components.seconds) s was asked for; at most "
                     + "\(Self.maximumValidity.components.seconds) s are given")
         }
-        guard now < root.notValidAfter else {
-            throw IdentityError(.authorityExpired, "the authority's root expired at \(root.notValidAfter)")
+        guard now < material.notAfter else {
+            throw IdentityError(.authorityExpired, "the authority expired at \(material.notAfter)")
         }
-        return min(now + validity.timeInterval, root.notValidAfter)
+        return min(now + validity.timeInterval, material.notAfter)
     }
 
-    private func issue(
-        _ publicKey: Certificate.PublicKey, subject: DistinguishedName, notBefore: Date, notAfter: Date,
-        usages: [ExtendedKeyUsage.Usage], names: some CertificateExtensionConvertible
+    private static func issue(
+        _ publicKey: Certificate.PublicKey, by material: AuthorityMaterial, subject: DistinguishedName,
+        notBefore: Date, notAfter: Date, usages: [ExtendedKeyUsage.Usage], names: some CertificateExtensionConvertible
     ) throws(IdentityError) -> [UInt8] {
         do {
-            let authority = try root.extensions.subjectKeyIdentifier
+            let authority = try material.issuer.extensions.subjectKeyIdentifier
             let leaf = try Certificate(
                 version: .v3,
                 serialNumber: .random128(),
                 publicKey: publicKey,
-                notValidBefore: max(notBefore, root.notValidBefore),
+                notValidBefore: max(notBefore, material.issuer.notValidBefore),
                 notValidAfter: notAfter,
-                issuer: root.subject,
+                issuer: material.issuer.subject,
                 subject: subject,
-                signatureAlgorithm: .ecdsaWithSHA256,
                 extensions: try Certificate.Extensions {
                     Critical(BasicConstraints.notCertificateAuthority)
                     Critical(KeyUsage(digitalSignature: true, keyEncipherment: true))
@@ -113,7 +119,7 @@ extension EmbeddedCA {
                     AuthorityKeyIdentifier(keyIdentifier: authority?.keyIdentifier)
                     names
                 },
-                issuerPrivateKey: Certificate.PrivateKey(key))
+                issuerPrivateKey: material.key)
             var serializer = DER.Serializer()
             try serializer.serialize(leaf)
             return serializer.serializedBytes

@@ -1,11 +1,13 @@
 import Crypto
 public import FoundationEssentials
 import SwiftASN1
+import Synchronization
 import X509
 
-/// A certificate authority in a directory: a self-signed P-256 root that issues workload certificates itself.
+/// A certificate authority: issues workload certificates with what it is given, which may change while it runs, or with a
+/// self-signed P-256 root of its own in a directory.
 ///
-/// `ca.key` (mode 0600) and `root-cert.pem` are made once and loaded ever after. The root lives ten years; nothing
+/// There, `ca.key` (mode 0600) and `root-cert.pem` are made once and loaded ever after. The root lives ten years; nothing
 /// renews it, so ``rootNotAfter`` is worth watching.
 public final class EmbeddedCA: Sendable {
     public static let keyFileName = "ca.key"
@@ -21,13 +23,25 @@ public final class EmbeddedCA: Sendable {
 
     /// Identities of other trust domains are refused.
     public let trustDomain: String
-    /// The root, PEM.
-    public let rootPEM: String
-    public let rootDER: [UInt8]
-    public let rootNotAfter: Date
+    /// The roots to trust, PEM.
+    public var rootPEM: String { material.rootPEM }
+    /// The first of them.
+    public var rootDER: [UInt8] { material.rootsDER[0] }
+    /// When signing ends.
+    public var rootNotAfter: Date { material.notAfter }
 
-    let key: P256.Signing.PrivateKey
-    let root: Certificate
+    private let current: Mutex<AuthorityMaterial>
+    /// What is signed with now.
+    public var material: AuthorityMaterial { current.withLock { $0 } }
+
+    /// An authority of given parts.
+    public init(_ material: AuthorityMaterial, trustDomain: String) {
+        current = Mutex(material)
+        self.trustDomain = trustDomain
+    }
+
+    /// Signs with other parts from now on.
+    public func replace(with material: AuthorityMaterial) { current.withLock { $0 = material } }
 
     /// Opens the authority in `directory`, which only its owner may enter, and makes it if there is none.
     ///
@@ -59,17 +73,19 @@ public final class EmbeddedCA: Sendable {
         if let storedRoot {
             pem = storedRoot
         } else {
-            let made = try Self.makeRoot(key: key, trustDomain: trustDomain, now: now)
+            let made = try Self.makeRoot(
+                key: key, trustDomain: trustDomain, now: now, validity: Self.rootValidity)
             if try SecretFile.create(rootPath, made, .public) {
                 pem = made
             } else {
                 pem = try SecretFile.read(rootPath, .public) ?? ""
             }
         }
-        (root, rootDER) = try Self.checkedRoot(pem, path: rootPath, key: key, now: now)
-        rootPEM = PEM.block("CERTIFICATE", rootDER)
-        rootNotAfter = root.notValidAfter
-        self.key = key
+        let (root, der) = try Self.checkedRoot(pem, path: rootPath, key: key, now: now)
+        current = Mutex(
+            AuthorityMaterial(
+                issuer: root, key: Certificate.PrivateKey(key), intermediatesDER: [], rootsDER: [der],
+                notAfter: root.notValidAfter))
         self.trustDomain = trustDomain
     }
 
@@ -103,8 +119,8 @@ public final class EmbeddedCA: Sendable {
         return (root, der)
     }
 
-    private static func makeRoot(
-        key: P256.Signing.PrivateKey, trustDomain: String, now: Date
+    static func makeRoot(
+        key: P256.Signing.PrivateKey, trustDomain: String, now: Date, validity: Duration
     ) throws(IdentityError) -> String {
         do {
             let name = try DistinguishedName {
@@ -118,7 +134,7 @@ public final class EmbeddedCA: Sendable {
                 serialNumber: .random128(),
                 publicKey: publicKey,
                 notValidBefore: begin,
-                notValidAfter: begin + rootValidity.timeInterval,
+                notValidAfter: begin + validity.timeInterval,
                 issuer: name,
                 subject: name,
                 signatureAlgorithm: .ecdsaWithSHA256,

@@ -11,13 +11,7 @@ public struct NodeTokenVerifier: Sendable {
     ///
     /// - Throws: ``IdentityError`` as ``verify(_:now:)``.
     public func verify(authorization: String?, now: Date) async throws(IdentityError) -> NodeTokenClaims {
-        guard let authorization, !authorization.isEmpty else {
-            throw IdentityError(.tokenMissing, "the request has no authorization header")
-        }
-        let scheme = "bearer "
-        guard authorization.utf8.count > scheme.utf8.count, authorization.prefix(scheme.count).lowercased() == scheme
-        else { throw IdentityError(.tokenMalformed, "the authorization header holds no bearer token") }
-        return try await verify(String(authorization.dropFirst(scheme.count)), now: now)
+        try await verify(BearerToken.token(of: authorization), now: now)
     }
 
     /// The claims of a token that is genuine and in force at `now`.
@@ -29,7 +23,7 @@ public struct NodeTokenVerifier: Sendable {
         guard token.utf8.count <= NodeToken.maximumSize else {
             throw IdentityError(.tokenMalformed, "the token is larger than \(NodeToken.maximumSize) bytes")
         }
-        try checkForm(token)
+        _ = try CompactToken.header(of: token, algorithms: ["ES256"])
         let payload: NodeTokenPayload
         do {
             payload = try await keys.verify(token, as: NodeTokenPayload.self)
@@ -39,45 +33,6 @@ public struct NodeTokenVerifier: Sendable {
             throw IdentityError(.tokenSignature, "the token's signature is not by this mesh's key")
         }
         return try check(payload, now: now)
-    }
-
-    /// Three parts of base64url and a header that names ES256 and nothing that would have to be understood.
-    ///
-    /// The library picks the key and with it the algorithm, and does not look at the header's; that is safe, but a
-    /// token that says `none` is an attempt and is told so.
-    private func checkForm(_ token: String) throws(IdentityError) {
-        struct Header: Decodable {
-            var alg: String?
-            var crit: [String]?
-        }
-        let parts = token.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-        guard parts.count == 3 else {
-            throw IdentityError(.tokenMalformed, "the token does not have three parts")
-        }
-        for part in parts {
-            for byte in part {
-                switch byte {
-                case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-                    UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"):
-                    continue
-                default: throw IdentityError(.tokenMalformed, "the token is not base64url")
-                }
-            }
-        }
-        var text = String(Substring(parts[0])).replacing("-", with: "+").replacing("_", with: "/")
-        text += String(repeating: "=", count: (4 - text.utf8.count % 4) % 4)
-        let header: Header
-        do {
-            guard let data = Data(base64Encoded: text) else {
-                throw IdentityError(.tokenMalformed, "the token's header is not base64url")
-            }
-            header = try JSONDecoder().decode(Header.self, from: data)
-        } catch {
-            throw IdentityError(.tokenMalformed, "the token's header is not a JSON object")
-        }
-        guard header.alg == "ES256", header.crit == nil else {
-            throw IdentityError(.tokenAlgorithm, "the token is not signed with ES256")
-        }
     }
 
     private func check(_ payload: NodeTokenPayload, now: Date) throws(IdentityError) -> NodeTokenClaims {

@@ -132,3 +132,10 @@ enum SecretFile {
         IdentityError(.fileUnreadable, "cannot write \(path): \(reason(code))")
     }
 }
+
+/// A file that somebody else keeps, as a mounted Secret.
+public enum MountedFile {
+    /// Its content, up to 1 MiB of text.
+    /// - Throws: ``IdentityError``: `fileUnreadable`, `fileMalformed`.
+    public static func read(_ path: String) throws(IdentityError) -> String { try SecretFile.readMounted(path) }
+}

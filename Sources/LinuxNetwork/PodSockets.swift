@@ -1,4 +1,5 @@
 import Addressing
+import Glibc
 
 /// The sockets of a pod's proxy, made in the calling thread's network namespace with all that the data path has no
 /// privilege for: the mark that keeps their packets from being captured again, and the right to speak from addresses
@@ -36,7 +37,7 @@ public enum PodSockets {
         try Sockets.setReuseAddress(socket.raw)
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
-        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try mark(socket, options)
         try Sockets.setNoDelay(socket.raw)
         try Sockets.bind(
             socket.raw, to: Endpoint(options.dualStack ? .anyV6 : .anyV4, port), dualStack: options.dualStack)
@@ -58,29 +59,50 @@ public enum PodSockets {
         try Sockets.setMark(probe.raw, mark)
     }
 
+    /// Marks the socket, and seals it where that can be done: who may mark it need not be allowed to.
+    private static func mark(_ socket: borrowing FileDescriptor, _ options: Options) throws(SystemError) {
+        guard let mark = options.mark else { return }
+        try Sockets.setMark(socket.raw, mark)
+        do {
+            try Sockets.sealIfPossible(socket.raw)
+        } catch {
+            guard error.code == EPERM else { throw error }
+        }
+    }
+
     /// A UDP socket of the DNS proxy, on a loopback address: redirection leads there, and nobody outside of the pod can ask.
     /// Where redirection does not translate it is told whom was asked, and answers in that one's name.
-    public static func dnsDatagram(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+    public static func dnsDatagram(
+        on address: IPAddress, port: UInt16 = ZtunnelPort.dns, _ options: Options
+    ) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.udp(dualStack: !address.isV4)
         if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.tellDestination(socket.raw, v6: !address.isV4)
-        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try mark(socket, options)
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        try Sockets.bind(socket.raw, to: Endpoint(address, port), dualStack: !address.isV4)
         return socket
     }
 
     /// The same for TCP, listening.
     public static func dnsListener(on address: IPAddress, _ options: Options) throws(SystemError) -> FileDescriptor {
+        try loopbackListener(on: Endpoint(address, ZtunnelPort.dns), options)
+    }
+
+    /// A listener for the pod alone, on one of its loopback addresses.
+    public static func loopbackListener(
+        on endpoint: Endpoint, _ options: Options
+    ) throws(SystemError) -> FileDescriptor {
+        let address = endpoint.address
         let socket = try Sockets.tcp(dualStack: !address.isV4)
         if !address.isV4 { try Sockets.setV6Only(socket.raw, true) }
         try Sockets.setReuseAddress(socket.raw)
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.setNoDelay(socket.raw)
-        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try mark(socket, options)
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
-        try Sockets.bind(socket.raw, to: Endpoint(address, ZtunnelPort.dns), dualStack: !address.isV4)
+        try Sockets.bind(socket.raw, to: endpoint, dualStack: !address.isV4)
         try Sockets.listen(socket.raw, backlog: 1024)
         return socket
     }
@@ -88,14 +110,14 @@ public enum PodSockets {
     /// A UDP socket to ask name servers with.
     public static func outgoingDatagram(_ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.udp(dualStack: options.dualStack)
-        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try mark(socket, options)
         return socket
     }
 
     /// A socket to connect with, not bound yet.
     public static func outgoing(_ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.tcp(dualStack: options.dualStack)
-        if let mark = options.mark { try Sockets.setMark(socket.raw, mark) }
+        try mark(socket, options)
         if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
         try Sockets.setBindAddressNoPort(socket.raw)
         try Sockets.setNoDelay(socket.raw)

@@ -140,6 +140,24 @@ public enum Sockets {
         try set(fd, SOL_SOCKET, SO_MARK, CInt(bitPattern: mark), "SO_MARK")
     }
 
+    /// Seals a socket (``Seal``), for whatever family and protocol.
+    /// - Throws: `EPERM` without CAP_NET_ADMIN on the machine; `ENOPROTOOPT` where the kernel has no such thing (Linux 5.10
+    ///   and earlier, and without CONFIG_NET_RX_BUSY_POLL).
+    public static func seal(_ fd: CInt) throws(SystemError) {
+        // SO_BUSY_POLL_BUDGET (Linux uapi).
+        try set(fd, SOL_SOCKET, 70, CInt(Seal.value), "SO_BUSY_POLL_BUDGET")
+    }
+
+    /// Seals a socket where that can be done; where it cannot, no capture asks for it.
+    /// - Throws: Anything but that the kernel has no seals.
+    public static func sealIfPossible(_ fd: CInt) throws(SystemError) {
+        do {
+            try seal(fd)
+        } catch {
+            guard error.code == ENOPROTOOPT else { throw error }
+        }
+    }
+
     /// Lets the socket bind to, and accept connections for, addresses that are not the namespace's own.
     public static func setTransparent(_ fd: CInt, dualStack: Bool) throws(SystemError) {
         // IP_TRANSPARENT and IPV6_TRANSPARENT (Linux uapi); one flag on the socket, two options to reach it.
@@ -162,6 +180,15 @@ public enum Sockets {
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_KEEPIDLE, idle, "TCP_KEEPIDLE")
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_KEEPINTVL, interval, "TCP_KEEPINTVL")
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_KEEPCNT, count, "TCP_KEEPCNT")
+    }
+
+    public static func setKeepAliveOff(_ fd: CInt) throws(SystemError) {
+        try set(fd, SOL_SOCKET, SO_KEEPALIVE, 0, "SO_KEEPALIVE")
+    }
+
+    /// For how long sent bytes may go unacknowledged before the connection is given up; 0 leaves that to the kernel.
+    public static func setUserTimeout(_ fd: CInt, milliseconds: UInt32) throws(SystemError) {
+        try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_USER_TIMEOUT, CInt(clamping: milliseconds), "TCP_USER_TIMEOUT")
     }
 
     /// Asks for a send buffer beyond the system's limit, which needs CAP_NET_ADMIN, else up to the limit.

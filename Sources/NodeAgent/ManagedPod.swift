@@ -1,4 +1,5 @@
 import Handover
+import LinuxNetwork
 import ObjectSource
 
 /// A pod whose namespace the agent holds. Touched by the agent's actor alone.
@@ -30,6 +31,8 @@ final class ManagedPod {
     var isBlocked: Bool?
     /// A report that failed is due again.
     var reportAgain: Task<Void, Never>?
+    /// Its status is to be looked at, and written if it is another; one such task waits for its turn.
+    var reportDue: Task<Void, Never>?
     var reportBackoff = ManagedPod.freshReportBackoff
     static var freshReportBackoff: Backoff { Backoff(shortest: .seconds(1), longest: .seconds(30)) }
     /// What stands in the pod's status; `nil` when it is not known.

@@ -20,7 +20,8 @@ extension NodeAgent {
         pod.record.plan = RedirectionPlan(
             families: families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
-            virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: failsClosed(pod))
+            virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: hasSecondLine(pod),
+            requiresSeal: requiresSeal)
         pod.record.plan = await exemptingProbes(pod, object)
         if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
         pod.record.serviceAccount = object.spec.serviceAccountName
@@ -288,22 +289,5 @@ extension NodeAgent {
     func save(_ pod: ManagedPod) async throws {
         let (store, record) = (store, pod.record)
         try await pool.run { try store.write(record) }
-    }
-}
-
-/// Pauses that double, each with jitter over its upper half.
-struct Backoff {
-    private var pause: Duration
-    private let longest: Duration
-
-    init(shortest: Duration, longest: Duration) {
-        pause = shortest
-        self.longest = longest
-    }
-
-    mutating func next() -> Duration {
-        let now = pause
-        pause = Swift.min(pause * 2, longest)
-        return now * Double.random(in: 0.5...1)
     }
 }

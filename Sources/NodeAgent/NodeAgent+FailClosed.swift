@@ -16,6 +16,9 @@ extension NodeAgent {
         return configuration.failsClosed || authenticationModes.isStrictAnywhere(object)
     }
 
+    /// Whether what capture misses is to be dropped, for the moment between damage and repair.
+    func hasSecondLine(_ pod: ManagedPod) -> Bool { configuration.holdsSecondLine || failsClosed(pod) }
+
     /// Keeps the pod off the network if that is wanted while capture is in doubt.
     func closeIfWanted(_ pod: ManagedPod) async {
         guard !pod.isProven, pod.record.phase == .capturing, pod.isBlocked != true, failsClosed(pod) else { return }

@@ -89,7 +89,8 @@ extension NodeAgent {
         return pod.record.plan.capturesInbound == overrides.bypassesInbound
             || pod.record.plan.capturesDNS != overrides.capturesDNS ?? configuration.capturesDNS
             || pod.record.plan.virtualInterfaces != overrides.virtualInterfaces
-            || pod.record.plan.dropsUncaptured != failsClosed(pod) || hasOtherProbes(pod, object)
+            || pod.record.plan.dropsUncaptured != hasSecondLine(pod)
+            || pod.record.plan.requiresSeal != requiresSeal || hasOtherProbes(pod, object)
     }
 
     /// Brings a pod to where it should be, soon; again when asked again meanwhile.
@@ -273,7 +274,8 @@ extension NodeAgent {
             if status.state == .failed {
                 log.warning("ztunnel refuses a pod", metadata: ["pod": "\(pod.name)", "error": "\(status.error)"])
             }
-            await report(pod)
+            // The next event does not wait for an API server.
+            reportSoon(pod)
         }
     }
 
@@ -352,9 +354,16 @@ extension NodeAgent {
         if object.metadata.annotations[MeshLabel.redirection] != reported.annotation { pod.reported = nil }
     }
 
+    /// ``report(_:)``, for who does not wait for it.
+    private func reportSoon(_ pod: ManagedPod) {
+        guard pod.reportDue == nil else { return }
+        pod.reportDue = Task { if !Task.isCancelled { await self.report(pod) } }
+    }
+
     /// Brings the pod's status in line with its state. Failing is no reason to stop anything: it is tried again soon.
     func report(_ pod: ManagedPod) async {
         await exclusively("report of \(pod.name)") {
+            pod.reportDue = nil
             let wanted = self.wantedReport(pod)
             guard pod.reported != wanted else { return }
             var annotations: [String: String] = [:]

@@ -1,6 +1,7 @@
 import DNS
 import Foundation
 import Handover
+import LinuxNetwork
 import ObjectSource
 
 /// Whom a pod's DNS is forwarded to: what its processes see, and until there are any, what kubelet will write.

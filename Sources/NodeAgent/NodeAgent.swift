@@ -17,6 +17,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let annotator: any PodAnnotator
     let events: (any PodEventRecorder)?
     let backend: any RedirectionBackend
+    /// Of every plan of this agent.
+    let requiresSeal: Bool
     let keeper: any PodKeeper
     let metrics: AgentMetrics
     let log: Logger
@@ -67,6 +69,12 @@ public actor NodeAgent: ServiceLifecycle.Service {
         self.annotator = annotator
         self.events = events
         self.backend = backend
+        let sealProblem = configuration.trustsMark ? nil : backend.sealProblem
+        requiresSeal = !configuration.trustsMark && sealProblem == nil
+        if let sealProblem {
+            log.warning(
+                "whoever can set ztunnel's mark gets past capture", metadata: ["reason": "\(sealProblem)"])
+        }
         self.metrics = try AgentMetrics(metrics)
         self.log = log
         rules = EnrolmentRules(
@@ -126,6 +134,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
             pod.suspicion?.cancel()
             pod.sparedWatch?.cancel()
             pod.reportAgain?.cancel()
+            pod.reportDue?.cancel()
         }
         for leftover in leftovers.values { leftover.cancel() }
         hostSuspicion?.cancel()

@@ -24,6 +24,12 @@ public struct NodeAgentConfiguration: Sendable {
     /// Whether every pod is to be without network while its capture is not proven, unless it or its namespace says
     /// otherwise (``MeshLabel/failClosed``). Pods that accept mutual TLS alone are in any case.
     public var failsClosed = false
+    /// Whether ztunnel's mark alone lets a pod's packets past capture, as Istio has it: for a ztunnel that makes its own
+    /// sockets. Otherwise the keeper's seal goes with it, wherever the back end can tell (``RedirectionPlan/requiresSeal``).
+    public var trustsMark = false
+    /// Whether every pod has a second line behind its capture (``RedirectionPlan/dropsUncaptured``), or only those that
+    /// fail closed.
+    public var holdsSecondLine = true
     /// How long connections that were open at a pod's enrolment may go past the mesh; `nil` for as long as they live. Those
     /// of pods that take mutual TLS alone are cut at once.
     public var sparedDeadline: Duration?

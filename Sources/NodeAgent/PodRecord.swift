@@ -79,6 +79,7 @@ extension PodRecord {
                 .init("probePorts", .array(plan.probePorts.map { .number(JSONNumber(Int($0))) })),
                 .init("exemptsEveryProbePort", .bool(plan.exemptsEveryProbePort)),
                 .init("dropsUncaptured", .bool(plan.dropsUncaptured)),
+                .init("requiresSeal", .bool(plan.requiresSeal)),
                 .init("connectionLimit", .number(JSONNumber(Int(settings.connectionLimit)))),
                 .init("connectionRate", .number(JSONNumber(Int(settings.connectionRate)))),
                 .init("terminating", .bool(settings.isTerminating)),
@@ -132,7 +133,8 @@ extension PodRecord {
             case .bool(let capturesInbound) = object["capturesInbound"],
             let limit = count("connectionLimit"), let rate = count("connectionRate"),
             let isTerminating = flag("terminating"), let probePorts = ports("probePorts"),
-            let everyProbePort = flag("exemptsEveryProbePort"), let dropsUncaptured = flag("dropsUncaptured")
+            let everyProbePort = flag("exemptsEveryProbePort"), let dropsUncaptured = flag("dropsUncaptured"),
+            let requiresSeal = flag("requiresSeal")
         else { return nil }
         // Absent in records of an agent that did not capture it.
         let capturesDNS: Bool
@@ -163,7 +165,7 @@ extension PodRecord {
             plan: RedirectionPlan(
                 families: Set(families), capturesInbound: capturesInbound, capturesDNS: capturesDNS,
                 virtualInterfaces: virtualInterfaces, probePorts: probePorts, exemptsEveryProbePort: everyProbePort,
-                dropsUncaptured: dropsUncaptured),
+                dropsUncaptured: dropsUncaptured, requiresSeal: requiresSeal),
             settings: PodSettings(connectionLimit: limit, connectionRate: rate, isTerminating: isTerminating))
     }
 }

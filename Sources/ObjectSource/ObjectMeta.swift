@@ -10,6 +10,8 @@ public struct ObjectMeta: Hashable, Sendable {
     public var labels: [String: String]
     public var annotations: [String: String]
     public var owners: [OwnerReference]
+    /// Which form of what the user wants this is, as the API counts them; 0 where nobody counts. Not kept for pods.
+    public var generation: Int64
     /// Seconds since 1970.
     public var creationTimestamp: Int64?
     /// Seconds since 1970; set while the object is on its way out.
@@ -18,7 +20,7 @@ public struct ObjectMeta: Hashable, Sendable {
     public init(
         name: String, namespace: String = "default", uid: String = "", generateName: String = "",
         labels: [String: String] = [:], annotations: [String: String] = [:], owners: [OwnerReference] = [],
-        creationTimestamp: Int64? = nil, deletionTimestamp: Int64? = nil
+        generation: Int64 = 0, creationTimestamp: Int64? = nil, deletionTimestamp: Int64? = nil
     ) {
         self.name = name
         self.namespace = namespace
@@ -27,6 +29,7 @@ public struct ObjectMeta: Hashable, Sendable {
         self.labels = labels
         self.annotations = annotations
         self.owners = owners
+        self.generation = generation
         self.creationTimestamp = creationTimestamp
         self.deletionTimestamp = deletionTimestamp
     }

@@ -17,6 +17,13 @@ public final class HTTPEndpoint: Sendable {
         public var connections = 128
 
         public init() {}
+
+        /// Where an answer may take as long as the longest CPU profile.
+        public static var longAnswers: Limits {
+            var limits = Limits()
+            limits.connectionTimeout = .seconds(Int64(CPUProfiler.seconds.upperBound) + 30)
+            return limits
+        }
     }
 
     private let channels: [any Channel]

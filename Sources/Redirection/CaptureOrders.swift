@@ -12,8 +12,11 @@ struct CaptureFlags: OptionSet, Hashable, Sendable {
     static let capturesV4 = CaptureFlags(rawValue: 0x10)
     static let capturesV6 = CaptureFlags(rawValue: 0x20)
     static let capturesDNS = CaptureFlags(rawValue: 0x40)
-    /// The address of probes is not captured. To which ports it may send, the node's rules say alone.
+    /// The address of probes is not captured at any port. Of single ports there is a filter each.
     static let exemptsProbes = CaptureFlags(rawValue: 0x80)
+    static let requiresSeal = CaptureFlags(rawValue: 0x100)
+    /// Where the second line stands.
+    static let isIngress = CaptureFlags(rawValue: 0x200)
 
     init(rawValue: UInt32) { self.rawValue = rawValue }
 
@@ -25,35 +28,10 @@ struct CaptureFlags: OptionSet, Hashable, Sendable {
         if plan.families.contains(.v4) { flags.insert(.capturesV4) }
         if plan.families.contains(.v6) { flags.insert(.capturesV6) }
         if plan.capturesDNS { flags.insert(.capturesDNS) }
-        if plan.exemptsEveryProbePort || !plan.probePorts.isEmpty { flags.insert(.exemptsProbes) }
+        if plan.exemptsEveryProbePort { flags.insert(.exemptsProbes) }
+        if plan.requiresSeal { flags.insert(.requiresSeal) }
         if plan.virtualInterfaces.contains(interface) { flags.insert(.isVirtual) }
         self = flags
-    }
-}
-
-/// A capture program in its place.
-struct CaptureFilter: Hashable, Sendable {
-    /// First among the filters, and of a handle by which it is known as ours.
-    static let priority: UInt16 = 1
-    static let handle: UInt32 = 0xa905
-    /// The index of lo, which is the first interface of every network namespace.
-    static let loopback: UInt32 = 1
-
-    var interface: UInt32
-    var program: CapturePrograms.Classifier
-    var classID: UInt32
-
-    var direction: ClassifierFilter.Direction { program == .egress ? .egress : .ingress }
-
-    func filter(tag: [UInt8]) -> ClassifierFilter {
-        ClassifierFilter(
-            interface: interface, direction: direction, priority: Self.priority, handle: Self.handle,
-            name: program.rawValue, classID: classID, tag: tag)
-    }
-
-    static func isOurs(_ filter: ClassifierFilter) -> Bool {
-        filter.priority == priority && filter.handle == handle
-            && CapturePrograms.Classifier(rawValue: filter.name) != nil
     }
 }
 

@@ -31,6 +31,8 @@ public enum Drift: Hashable, Sendable {
     case programMissing(interface: String, program: String)
     /// Another program in its place, or the right one with other orders.
     case programDiffers(interface: String, program: String)
+    /// One of ours that the plan does not ask for.
+    case programUnexpected(interface: String, program: String)
 
     /// A word for metrics.
     public var reason: String {
@@ -45,7 +47,7 @@ public enum Drift: Hashable, Sendable {
         case .listenerMissing: "listener"
         case .hostTableMissing, .hostTableUnexpected: "table"
         case .setDiffers: "set"
-        case .programMissing, .programDiffers: "program"
+        case .programMissing, .programDiffers, .programUnexpected: "program"
         }
     }
 }
@@ -70,6 +72,8 @@ extension Drift: CustomStringConvertible {
         case .hostTableUnexpected(let table): "table \(table) is there, and should not be"
         case .setDiffers(let set): "set \(set) does not hold what it should"
         case .programMissing(let interface, let program): "program \(program) is missing on \(interface)"
+        case .programUnexpected(let interface, let program):
+            "program \(program) is on \(interface), and should not be"
         case .programDiffers(let interface, let program): "program \(program) on \(interface) is not as it should be"
         }
     }

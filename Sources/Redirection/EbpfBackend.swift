@@ -38,8 +38,8 @@ public struct EbpfBackend: RedirectionBackend {
     ) throws -> [Drift] {
         try namespace.run { () throws(RedirectionError) in
             try RedirectionError.wrapping("cannot read capture back") { () throws(NetlinkError) in
-                var routes = try RouteSocket()
-                return try PolicyRouting.drift(plan, &routes) + programDrift(plan, phase, &routes)
+                var places = CaptureFilters(routes: try RouteSocket())
+                return try PolicyRouting.drift(plan, &places.routes) + programDrift(plan, phase, &places)
             }
         }
     }
@@ -57,56 +57,80 @@ public struct EbpfBackend: RedirectionBackend {
     static func isAttached(in namespace: borrowing NetworkNamespace) throws -> Bool {
         try namespace.run { () throws(RedirectionError) in
             try RedirectionError.wrapping("cannot read capture back") { () throws(NetlinkError) in
-                var routes = try RouteSocket()
-                return try routes.filters(CaptureFilter.loopback, .ingress).classifiers.contains(
-                    where: CaptureFilter.isOurs)
+                var places = CaptureFilters(routes: try RouteSocket())
+                return try !places.ours(CaptureFilter.loopback, .ingress).isEmpty
             }
         }
     }
 
     private func refuseUnsupported(_ plan: RedirectionPlan) throws(RedirectionError) {
-        guard plan.creators.isEmpty else {
+        guard plan.creators.isEmpty || plan.requiresSeal else {
             throw RedirectionError(
-                .plan, "capture by eBPF takes the mark alone for ztunnel's: it cannot tell sockets by who made them",
-                hint: "leave the creators out, or capture by nftables")
+                .plan, "capture by eBPF cannot tell sockets by who made them, but by their seal",
+                hint: "ask for the seal instead of naming creators, or capture by nftables")
         }
         if plan.sparesOpenConnections, let problem = programs.sparingProblem { throw problem }
     }
 
     // MARK: In the namespace
 
+    /// The filters of a direction of an interface, in the order they stand in.
+    private static func filters(
+        _ plan: RedirectionPlan, _ phase: RedirectionPhase, _ link: Link, _ direction: ClassifierFilter.Direction
+    ) -> [CaptureFilter] {
+        let flags = CaptureFlags(plan, phase, interface: link.name)
+        func line(_ extra: CaptureFlags) -> [CaptureFilter] {
+            guard plan.dropsUncaptured else { return [] }
+            let classID = flags.union(extra).rawValue
+            return [CaptureFilter(interface: link.index, program: .line, classID: classID, direction: direction)]
+        }
+        switch (link.index == CaptureFilter.loopback, direction) {
+        case (true, .ingress):
+            return [CaptureFilter(interface: link.index, program: .loopback, classID: flags.rawValue)]
+        case (true, .egress): return []
+        case (false, .egress):
+            return [CaptureFilter(interface: link.index, program: .egress, classID: flags.rawValue)] + line([])
+        case (false, .ingress):
+            // What comes from a guest is outbound, and no probe.
+            let hasProbes = plan.capturesInbound && !plan.exemptsEveryProbePort && !flags.contains(.isVirtual)
+            let probes = (hasProbes ? plan.probePorts : []).map {
+                CaptureFilter(interface: link.index, program: .probe, classID: UInt32($0))
+            }
+            return probes + [CaptureFilter(interface: link.index, program: .ingress, classID: flags.rawValue)]
+                + line(.isIngress)
+        }
+    }
+
     private func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
         let message = "cannot set up capture"
-        var routes = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try RouteSocket() }
-        let links = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try routes.links() }
+        var places = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            CaptureFilters(routes: try RouteSocket())
+        }
+        let links = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try places.routes.links() }
         // Order: what the settings were is kept before they are changed; what is led to lo must be taken up there before
         // anything is led there; and what comes in must not open connections that egress does not know.
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
-            try Self.prepare(links, &routes)
-            try put(
-                [CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: memory(&routes))],
-                &routes)
+            try places.prepare(links)
+            try places.put(
+                [CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: memory(&places))],
+                programs)
         }
         for setting in CaptureSetting.allCases where setting.setting.read().map({ $0 != "1" }) ?? false {
             try setting.setting.write("1")
         }
         let others = links.filter { $0.index != CaptureFilter.loopback }
-        func filters(_ program: CapturePrograms.Classifier) -> [CaptureFilter] {
-            others.map {
-                CaptureFilter(
-                    interface: $0.index, program: program,
-                    classID: CaptureFlags(plan, phase, interface: $0.name).rawValue)
-            }
-        }
+        let inward = others.flatMap { Self.filters(plan, phase, $0, .ingress) }
+        let outward = others.flatMap { Self.filters(plan, phase, $0, .egress) }
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
-            try PolicyRouting.establish(plan, &routes)
-            try put(filters(.ingress), &routes)
+            try PolicyRouting.establish(plan, &places.routes)
+            try places.put(inward, programs)
         }
-        let egress = filters(.egress)
         if phase == .capturing, plan.sparesOpenConnections {
             let fresh = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
                 var fresh: [CaptureFilter] = []
-                for filter in egress where try !isCapturing(filter, &routes) { fresh.append(filter) }
+                for filter in outward where filter.program == .egress {
+                    if try !isCapturing(filter, &places) { fresh.append(filter) }
+                }
                 return fresh
             }
             if !fresh.isEmpty {
@@ -115,84 +139,45 @@ public struct EbpfBackend: RedirectionBackend {
                     filter.classID |= CaptureFlags.sparesUnmarked.rawValue
                     return filter
                 }
-                try RedirectionError.wrapping(message) { () throws(NetlinkError) in try put(sparing, &routes) }
+                try RedirectionError.wrapping(message) { () throws(NetlinkError) in try places.put(sparing, programs) }
                 try OpenConnections.spare(with: programs)
             }
         }
-        try RedirectionError.wrapping(message) { () throws(NetlinkError) in try put(egress, &routes) }
-    }
-
-    /// A place for filters on every interface.
-    private static func prepare(_ links: [Link], _ routes: inout RouteSocket) throws(NetlinkError) {
-        let disciplines = try routes.disciplines().filter(\.isAttachmentPoint)
-        for link in links {
-            if let present = disciplines.first(where: { $0.interface == link.index }) {
-                guard present.kind != "clsact" else { continue }
-                throw NetlinkError(
-                    operation: "add clsact to interface \(link.name)", code: EBUSY,
-                    detail: "the queueing discipline \(present.kind) of other software is in its place")
-            }
-            do throws(NetlinkError) {
-                try routes.addClsact(link.index)
-            } catch {
-                guard error.code == EEXIST else { throw error }
+        try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            try places.put(outward, programs)
+            for link in others {
+                _ = try places.takeAway(link.index, .egress, except: outward)
+                _ = try places.takeAway(link.index, .ingress, except: inward)
             }
         }
     }
 
     /// What the settings were before: as lo's filter keeps it, or as they are now.
-    private func memory(_ routes: inout RouteSocket) throws(NetlinkError) -> UInt32 {
-        let present = try routes.filters(CaptureFilter.loopback, .ingress).classifiers.first(
-            where: CaptureFilter.isOurs)
+    private func memory(_ places: inout CaptureFilters) throws(NetlinkError) -> UInt32 {
+        let present = try places.ours(CaptureFilter.loopback, .ingress).first
         if let present, present.classID & CaptureSetting.isKept != 0 { return present.classID }
         // With our routing in place the filter was taken from under us, and the values are our own.
-        return try PolicyRouting.isPresent(&routes) ? CaptureSetting.isKept : CaptureSetting.memory()
+        return try PolicyRouting.isPresent(&places.routes) ? CaptureSetting.isKept : CaptureSetting.memory()
     }
 
-    private func present(
-        _ filter: CaptureFilter, _ routes: inout RouteSocket
-    ) throws(NetlinkError) -> ClassifierFilter? {
-        try routes.filters(filter.interface, filter.direction).classifiers.first(where: CaptureFilter.isOurs)
-    }
-
-    private func isCapturing(_ filter: CaptureFilter, _ routes: inout RouteSocket) throws(NetlinkError) -> Bool {
-        guard let found = try present(filter, &routes), found.name == filter.program.rawValue else { return false }
+    private func isCapturing(_ filter: CaptureFilter, _ places: inout CaptureFilters) throws(NetlinkError) -> Bool {
+        guard let found = try places.present(filter), found.name == filter.program.rawValue else { return false }
         let flags = CaptureFlags(rawValue: found.classID)
         return flags.contains(.capturesNew) && !flags.contains(.sparesUnmarked)
     }
 
-    private func put(_ filters: [CaptureFilter], _ routes: inout RouteSocket) throws(NetlinkError) {
-        for filter in filters {
-            let wanted = filter.filter(tag: programs.tag(filter.program))
-            guard try present(filter, &routes) != wanted else { continue }
-            try routes.put(wanted, program: programs.descriptor(filter.program))
-        }
-    }
-
     private func programDrift(
-        _ plan: RedirectionPlan, _ phase: RedirectionPhase, _ routes: inout RouteSocket
+        _ plan: RedirectionPlan, _ phase: RedirectionPhase, _ places: inout CaptureFilters
     ) throws(NetlinkError) -> [Drift] {
         var found: [Drift] = []
-        for link in try routes.links() {
-            let flags = CaptureFlags(plan, phase, interface: link.name).rawValue
-            let isLoopback = link.index == CaptureFilter.loopback
-            for program in isLoopback ? [CapturePrograms.Classifier.loopback] : [.ingress, .egress] {
-                let filter = CaptureFilter(interface: link.index, program: program, classID: flags)
-                guard let present = try present(filter, &routes) else {
-                    found.append(.programMissing(interface: link.name, program: program.rawValue))
-                    continue
-                }
-                var wanted = filter.filter(tag: programs.tag(program))
-                // lo's class is memory, which nothing else knows.
-                if isLoopback { wanted.classID = present.classID | CaptureSetting.isKept }
-                if present != wanted {
-                    found.append(.programDiffers(interface: link.name, program: program.rawValue))
-                }
+        for link in try places.routes.links() {
+            for direction in [ClassifierFilter.Direction.ingress, .egress] {
+                let wanted = Self.filters(plan, phase, link, direction)
+                found += try places.drift(link, direction, wanted, programs)
             }
         }
         // Before capture there is nothing that asks for the settings.
-        let loopback = CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: 0)
-        guard try present(loopback, &routes) != nil else { return found }
+        guard try !places.ours(CaptureFilter.loopback, .ingress).isEmpty else { return found }
         for setting in CaptureSetting.allCases {
             guard let value = setting.setting.read(), value != "1" else { continue }
             found.append(.settingDiffers(name: setting.setting.name, value: value, wanted: "1"))
@@ -202,22 +187,22 @@ public struct EbpfBackend: RedirectionBackend {
 
     private static func removeHere() throws(RedirectionError) {
         let message = "cannot take capture away"
-        var routes = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try RouteSocket() }
-        let links = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try routes.links() }
+        var places = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            CaptureFilters(routes: try RouteSocket())
+        }
+        let links = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try places.routes.links() }
         var memory: UInt32?
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             for link in links where link.index != CaptureFilter.loopback {
                 for direction in [ClassifierFilter.Direction.egress, .ingress] {
-                    guard try Self.takeAway(link.index, direction, &routes) else { continue }
+                    guard try places.takeAway(link.index, direction) else { continue }
                     // Should lo's filter be gone, the values from before are as the kernel has them of itself.
                     memory = CaptureSetting.isKept
                 }
             }
-            memory =
-                try routes.filters(CaptureFilter.loopback, .ingress).classifiers
-                .first(where: CaptureFilter.isOurs)?.classID ?? memory
+            memory = try places.ours(CaptureFilter.loopback, .ingress).first?.classID ?? memory
             guard memory != nil else { return }
-            try PolicyRouting.remove(&routes)
+            try PolicyRouting.remove(&places.routes)
         }
         guard let memory else { return }
         // The filter that knows the old values goes after they are back.
@@ -227,29 +212,8 @@ public struct EbpfBackend: RedirectionBackend {
             try setting.setting.write(before)
         }
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
-            _ = try Self.takeAway(CaptureFilter.loopback, .ingress, &routes)
-            for link in links { try Self.clear(link.index, &routes) }
+            _ = try places.takeAway(CaptureFilter.loopback, .ingress)
+            for link in links { try places.clear(link.index) }
         }
-    }
-
-    /// - Returns: Whether there was something to take away.
-    private static func takeAway(
-        _ interface: UInt32, _ direction: ClassifierFilter.Direction, _ routes: inout RouteSocket
-    ) throws(NetlinkError) -> Bool {
-        let ours = try routes.filters(interface, direction).classifiers.filter(CaptureFilter.isOurs)
-        for filter in ours { try routes.delete(filter) }
-        return !ours.isEmpty
-    }
-
-    /// Takes the place for filters away where nobody else's are in it.
-    private static func clear(_ interface: UInt32, _ routes: inout RouteSocket) throws(NetlinkError) {
-        let hasPlace = try routes.disciplines().contains {
-            $0.interface == interface && $0.isAttachmentPoint && $0.kind == "clsact"
-        }
-        guard hasPlace else { return }
-        for direction in [ClassifierFilter.Direction.egress, .ingress] {
-            guard try routes.filters(interface, direction).count == 0 else { return }
-        }
-        try routes.deleteClsact(interface)
     }
 }

@@ -46,7 +46,7 @@ public enum KernelFeatures {
     }
 
     private static func classifiers() -> KernelFeature {
-        attempt(Name.classifiers, "5.10", for: .ebpf, "loaded the programs") { _ = try CapturePrograms() }
+        attempt(Name.classifiers, "5.11", for: .ebpf, "loaded the programs") { _ = try CapturePrograms() }
     }
 
     private static func places() -> KernelFeature {

@@ -5,14 +5,32 @@ import Netlink
 
 /// Capture by nf_tables: NAT redirection in a table of our own, connection marks, and policy routes for replies.
 public struct NftablesBackend: RedirectionBackend {
-    public init() {}
+    private let forged: ForgedMarkProgram?
+
+    /// Without the means for plans that ask for the seal (``RedirectionPlan/requiresSeal``).
+    public init() { forged = nil }
+
+    private init(_ forged: ForgedMarkProgram) { self.forged = forged }
+
+    /// One with a program for plans that ask for the seal; loading it takes some tens of milliseconds.
+    /// - Throws: Where the kernel does not take it (Linux 5.11 with BTF does).
+    public static func tellingSeals() throws(RedirectionError) -> NftablesBackend {
+        NftablesBackend(try ForgedMarkProgram())
+    }
+
+    public var sealProblem: RedirectionError? {
+        guard forged == nil else { return SealProbe.problem() }
+        return RedirectionError(
+            .plan, "this copy of capture by nf_tables cannot look for seals", hint: "name creators instead")
+    }
 
     public func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
-        try namespace.run { () throws(RedirectionError) in try Self.makeHold(plan, .capturing) }
+        if plan.requiresSeal, forged == nil, let sealProblem { throw sealProblem }
+        try namespace.run { () throws(RedirectionError) in try makeHold(plan, .capturing) }
     }
 
     public func leave(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
-        try namespace.run { () throws(RedirectionError) in try Self.makeHold(plan, .leaving) }
+        try namespace.run { () throws(RedirectionError) in try makeHold(plan, .leaving) }
     }
 
     public func remove(in namespace: borrowing NetworkNamespace) throws {
@@ -30,7 +48,7 @@ public struct NftablesBackend: RedirectionBackend {
                 return try PolicyRouting.drift(plan, &routes)
                     + Self.drift(table, RedirectionTable.chains(plan, phase))
                     + SecondLine.drift(plan, phase, &nftables)
-                    + Self.settingDrift(plan, table)
+                    + Self.settingDrift(plan, table) + forgedDrift(plan, phase)
             }
         }
     }
@@ -56,12 +74,21 @@ public struct NftablesBackend: RedirectionBackend {
 
     // MARK: In the namespace
 
-    private static func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
+    private func forgedDrift(
+        _ plan: RedirectionPlan, _ phase: RedirectionPhase
+    ) throws(NetlinkError) -> [Drift] {
+        guard let forged else { return [] }
+        return try ForgedMarks.drift(forged, isWanted: plan.requiresSeal && phase == .capturing)
+    }
+
+    private func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
         let message = "cannot set up capture"
         // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
-        let table = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try tableWithMemory(&nftables) }
+        let table = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            try Self.tableWithMemory(&nftables)
+        }
         for setting in NamespaceSetting.allCases {
             guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
             try setting.setting.write(wanted)
@@ -69,9 +96,14 @@ public struct NftablesBackend: RedirectionBackend {
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
             try PolicyRouting.establish(plan, &routes)
-            var batch = changes(from: table, to: RedirectionTable.chains(plan, phase))
+            var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
             try SecondLine.change(to: plan, phase, &nftables, &batch)
             try nftables.commit(batch)
+            if let forged, plan.requiresSeal, phase == .capturing {
+                try ForgedMarks.drop(forged)
+            } else {
+                try ForgedMarks.remove()
+            }
         }
     }
 
@@ -111,6 +143,7 @@ public struct NftablesBackend: RedirectionBackend {
             try nftables.commit(leaving)
             var routes = try RouteSocket()
             try PolicyRouting.remove(&routes)
+            try ForgedMarks.remove()
         }
         for (setting, before) in RedirectionTable.memory(table?.comment) ?? [:] {
             // A setting that is not there, for want of IPv6, was not changed either.

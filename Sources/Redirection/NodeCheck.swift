@@ -236,6 +236,13 @@ public enum NodeCheck {
                 return "made a rule that asks a packet's socket for its cgroup"
             },
             attempt(
+                "sealed sockets", "5.11", for: [.nftables, .ebpf], required: false,
+                hint: "ztunnel's mark is believed, whoever sets it: a kernel with CONFIG_NET_RX_BUSY_POLL"
+            ) {
+                if let problem = SealProbe.problem() { throw problem }
+                return "set an option that takes CAP_NET_ADMIN, and does nothing"
+            },
+            attempt(
                 "BTF", "5.4", for: [.ebpf], required: false, hint: "only for eBPF: a kernel with CONFIG_DEBUG_INFO_BTF"
             ) {
                 let path = "/sys/kernel/btf/vmlinux"

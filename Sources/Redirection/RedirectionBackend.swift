@@ -4,6 +4,9 @@ import Netlink
 /// A means of capture. All functions block (system calls, no waiting for peers) and enter the namespace with the
 /// calling thread: never call them on the cooperative pool.
 public protocol RedirectionBackend: Sendable {
+    /// Why plans cannot ask for the seal here (``RedirectionPlan/requiresSeal``); `nil` when they can.
+    var sealProblem: RedirectionError? { get }
+
     /// Makes the plan hold, from whatever is there. Doing it again changes nothing.
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws
 
@@ -40,6 +43,8 @@ public protocol RedirectionBackend: Sendable {
 }
 
 extension RedirectionBackend {
+    public var sealProblem: RedirectionError? { SealProbe.problem() }
+
     public func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift] {
         try namespace.run { () throws(RedirectionError) in
             try RedirectionError.wrapping("cannot list ztunnel's listeners") { () throws(NetlinkError) in

@@ -18,14 +18,13 @@ public struct RedirectionChoice: Sendable {
     /// - Throws: Where the kernel lacks what `ebpf` needs.
     public static func make(_ mode: RedirectionMode) throws(RedirectionError) -> RedirectionChoice {
         switch mode {
-        case .nftables: return RedirectionChoice(backend: SoleBackend(.nftables), reason: "nftables, as asked for")
+        case .nftables: return nftables("nftables, as asked for")
         case .ebpf:
             return RedirectionChoice(backend: SoleBackend(.ebpf(try EbpfBackend())), reason: "ebpf, as asked for")
         case .auto:
             if let missing = KernelFeatures.missingForEbpf(KernelFeatures.probe()).first {
                 let lack = "\(missing.name) (Linux \(missing.minimumKernel)): \(missing.detail)"
-                return RedirectionChoice(
-                    backend: SoleBackend(.nftables), reason: "nftables, since the kernel lacks \(lack)")
+                return nftables("nftables, since the kernel lacks \(lack)")
             }
             return RedirectionChoice(
                 backend: SoleBackend(.ebpf(try EbpfBackend())), reason: "ebpf, since the kernel has all it needs")
@@ -33,10 +32,25 @@ public struct RedirectionChoice: Sendable {
     }
 }
 
+extension RedirectionChoice {
+    /// A kernel without what it takes to tell seals captures all the same; ``RedirectionBackend/sealProblem`` says so.
+    private static func nftables(_ reason: String) -> RedirectionChoice {
+        let telling: NftablesBackend
+        do {
+            telling = try NftablesBackend.tellingSeals()
+        } catch {
+            return RedirectionChoice(
+                backend: SoleBackend(.nftables(NftablesBackend())),
+                reason: "\(reason); marks cannot be told from forged ones: \(error)")
+        }
+        return RedirectionChoice(backend: SoleBackend(.nftables(telling)), reason: reason)
+    }
+}
+
 /// One back end, which takes over from the other what that has captured: a node may be told to change.
 struct SoleBackend: RedirectionBackend {
     enum Chosen: Sendable {
-        case nftables
+        case nftables(NftablesBackend)
         case ebpf(EbpfBackend)
     }
 
@@ -46,10 +60,12 @@ struct SoleBackend: RedirectionBackend {
 
     private var backend: any RedirectionBackend {
         switch chosen {
-        case .nftables: NftablesBackend()
+        case .nftables(let backend): backend
         case .ebpf(let backend): backend
         }
     }
+
+    var sealProblem: RedirectionError? { backend.sealProblem }
 
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
         try backend.apply(plan, in: namespace)

@@ -22,11 +22,14 @@ public struct RedirectionPlan: Hashable, Sendable {
     /// Whether connections that were open before capture began are left as they were until they close.
     public var sparesOpenConnections: Bool
     /// Whether new TCP connections that should be captured and are not are dropped, by rules that do not depend on those that
-    /// capture: for the moment between damage and repair. Capture by nf_tables only; the other takes no notice of it.
+    /// capture: for the moment between damage and repair.
     public var dropsUncaptured: Bool
-    /// Who makes the proxy's sockets. Empty, as Istio has it: whoever sets the mark is taken for the proxy. Otherwise the
-    /// mark alone does not get a packet past capture (Linux 5.13 and later); every group whose sockets are still in use
-    /// must be named.
+    /// Whether the proxy's sockets have the seal (``LinuxNetwork/Seal``): then the mark alone, which CAP_NET_RAW can set,
+    /// lets no new connection and no query past. Without it whoever sets the mark is taken for the proxy, as Istio has it.
+    /// Linux 5.11 and later.
+    public var requiresSeal: Bool
+    /// Who makes the proxy's sockets, for capture by nf_tables: what has the mark and comes from others is captured
+    /// (Linux 5.13 and later). Every group whose sockets are still in use must be named. Capture by eBPF goes by the seal.
     public var creators: Set<SocketCreator>
     /// The ports that ``probeAddress(_:)`` reaches past capture, sorted, each once: those that the pod's own probes name.
     /// What may send from that address is the node's business (``HostProbePlan``).
@@ -42,7 +45,7 @@ public struct RedirectionPlan: Hashable, Sendable {
         families: Set<IPAddress.Family> = [.v4, .v6], capturesInbound: Bool = true,
         capturesDNS: Bool = false, virtualInterfaces: [String] = [], sparesOpenConnections: Bool = true,
         probePorts: [UInt16] = [], exemptsEveryProbePort: Bool = false, creators: Set<SocketCreator> = [],
-        dropsUncaptured: Bool = false
+        dropsUncaptured: Bool = false, requiresSeal: Bool = false
     ) {
         self.families = families
         self.capturesInbound = capturesInbound
@@ -52,6 +55,7 @@ public struct RedirectionPlan: Hashable, Sendable {
         self.sparesOpenConnections = sparesOpenConnections
         self.creators = creators
         self.dropsUncaptured = dropsUncaptured
+        self.requiresSeal = requiresSeal
         self.probePorts = Self.normalized(probePorts)
         self.exemptsEveryProbePort = exemptsEveryProbePort
     }

@@ -40,6 +40,7 @@ public final class ZtunnelProxy: Sendable {
         readiness: Readiness, logger: Logger,
         onProtocolBreach: @escaping @Sendable (String) -> Void = { _ in }
     ) throws {
+        try configuration.checkSockets()
         self.configuration = configuration
         self.store = store
         self.metrics = metrics
@@ -91,7 +92,7 @@ public final class ZtunnelProxy: Sendable {
             try workers.serve(own(workload, capturing: true))
             workers.controlReady(true)
         }
-        if let workload = configuration.selfProxied { serveSelf(workload) }
+        if let workload = configuration.selfProxied, configuration.proxyEnabled { serveSelf(workload) }
         if let zds {
             let thread = try zds.start()
             zdsThread.withLock { $0 = thread }

@@ -162,6 +162,7 @@ final class Pod {
         try Sockets.setReuseAddress(socket.raw)
         try Sockets.setTransparent(socket.raw, dualStack: dualStack)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
+        try Sockets.sealIfPossible(socket.raw)
         try Sockets.setNoDelay(socket.raw)
         try Sockets.bind(
             socket.raw, to: Endpoint(dualStack ? .anyV6 : .anyV4, port), dualStack: dualStack)

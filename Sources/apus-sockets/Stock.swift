@@ -184,12 +184,14 @@ private final class PreparedSockets {
     private func addDatagram(_ dualStack: Bool) throws {
         let socket = try Sockets.udp(dualStack: dualStack)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
+        try Sockets.sealIfPossible(socket.raw)
         raw.append(socket.release())
     }
 
     private func addStream(_ dualStack: Bool) throws {
         let socket = try Sockets.tcp(dualStack: dualStack)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
+        try Sockets.sealIfPossible(socket.raw)
         try Sockets.setTransparent(socket.raw, dualStack: dualStack)
         try Sockets.setBindAddressNoPort(socket.raw)
         try Sockets.setNoDelay(socket.raw)

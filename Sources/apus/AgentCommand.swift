@@ -66,6 +66,20 @@ struct AgentCommand: AsyncParsableCommand {
     @Option(help: "What captures the pods' traffic: nftables, ebpf, or auto, which tries what the kernel has.")
     var redirection = RedirectionMode.nftables
 
+    @Option(
+        help: """
+            By what ztunnel's own sockets are known: sealed (their mark and the keeper's seal, where the kernel can tell) or \
+            istio (the mark alone, which a container with CAP_NET_RAW can set; for a ztunnel that makes its own sockets).
+            """)
+    var redirectionMark = "sealed"
+
+    @Option(
+        help: """
+            Which pods have a second line that drops new connections their capture misses, for the moment between damage \
+            and repair: all, or fail-closed (those that are without network while their capture is not proven).
+            """)
+    var secondLine = "all"
+
     @Option(help: "Where metrics and readiness are served.")
     var metricsAddress = "0.0.0.0:15014"
 
@@ -127,6 +141,12 @@ struct AgentCommand: AsyncParsableCommand {
         }
         guard ProbeExemption(rawValue: probeExemption) != nil else {
             throw ValidationError("--probe-exemption \(probeExemption): expected kubelet, istio or off")
+        }
+        guard ["sealed", "istio"].contains(redirectionMark) else {
+            throw ValidationError("--redirection-mark \(redirectionMark): expected sealed or istio")
+        }
+        guard ["all", "fail-closed"].contains(secondLine) else {
+            throw ValidationError("--second-line \(secondLine): expected all or fail-closed")
         }
         guard hostProc?.hasPrefix("/") ?? true else {
             throw ValidationError("--host-proc \(hostProc ?? ""): expected an absolute path")
@@ -235,6 +255,8 @@ struct AgentCommand: AsyncParsableCommand {
         settings.drainDeadline = .seconds(drainDeadline)
         settings.capturesDNS = dnsCapture
         settings.failsClosed = failClosed
+        settings.trustsMark = redirectionMark == "istio"
+        settings.holdsSecondLine = secondLine == "all"
         settings.sparedDeadline = sparedDeadline.map { .seconds($0) }
         settings.probeExemption = ProbeExemption(rawValue: probeExemption) ?? .off
         settings.kubeletCgroup = kubeletCgroup

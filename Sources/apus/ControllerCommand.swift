@@ -12,18 +12,22 @@ struct ControllerCommand: AsyncParsableCommand {
         commandName: "controller",
         abstract: "The control plane: turns objects into mesh resources, serves them and certificates to ztunnels.",
         discussion: """
-            Serves delta xDS and Istio's certificate service on one TLS port. Keeps the mesh's root key, the key of node \
-            tokens and token.sock, where agents get tokens, in the state directory.
+            Serves delta xDS and Istio's certificate service on one TLS port. In a cluster it reads objects from the API \
+            server, keeps the authority in a Secret, and one of the replicas writes conditions, Events and the mesh's roots. \
+            With folders it keeps the mesh's root key, the key of node tokens and token.sock, where agents get tokens, in \
+            the state directory.
             """)
 
     @Option(help: "Folder with the objects a user writes.")
-    var source: String
+    var source = ""
 
     @Option(help: "Folder with what nodes report.")
-    var status: String
+    var status = ""
 
-    @Option(help: "Directory for keys and token.sock; made with mode 0700, refused inside the source.")
-    var state: String
+    @Option(help: "With folders: directory for keys and token.sock; made with mode 0700, refused inside the source.")
+    var state = ""
+
+    @OptionGroup var cluster: ControllerClusterOptions
 
     @Option(help: "Where discovery and certificates are served.")
     var listen = "127.0.0.1:15012"
@@ -33,6 +37,12 @@ struct ControllerCommand: AsyncParsableCommand {
 
     @Option(help: "The mesh's trust domain.")
     var trustDomain = "cluster.local"
+
+    @Option(help: "The cluster's name, in the names of workloads; CLUSTER_ID, or Kubernetes, unless given.")
+    var clusterId: String?
+
+    @Option(help: "The cluster's DNS domain, in which services have their host names.")
+    var clusterDomain = "cluster.local"
 
     @Flag(help: "A deny rule that asks for HTTP attributes denies all that the rest of it says, not nothing.")
     var strictL7Deny = false
@@ -56,6 +66,24 @@ struct ControllerCommand: AsyncParsableCommand {
         guard LogFormat(rawValue: logFormat) != nil else {
             throw ValidationError("--log-format \(logFormat): expected text or json")
         }
+        try cluster.check()
+        let folders = [("source", source), ("status", status), ("state", state)]
+        if usesCluster {
+            for (name, value) in folders where !value.isEmpty {
+                throw ValidationError("--\(name): is for folders, leave it out with a cluster")
+            }
+        } else {
+            try cluster.checkUnused()
+            for (name, value) in folders where value.isEmpty {
+                throw ValidationError(
+                    "Missing expected argument '--\(name) <\(name)>', or --in-cluster or --kubeconfig")
+            }
+        }
+    }
+
+    /// Objects come from a cluster: as asked for, or because this is a pod and nothing else is said.
+    private var usesCluster: Bool {
+        cluster.cluster.isGiven || source.isEmpty && status.isEmpty && ClusterOptions.isInPod
     }
 
     func run() async throws {
@@ -76,17 +104,12 @@ struct ControllerCommand: AsyncParsableCommand {
 
     private func serve(_ logger: Logger) async throws {
         guard let listen = Endpoint(listen) else { return }
-        var settings = ControllerSettings(
-            source: source, status: status, state: state, listen: listen, admin: adminAddress.flatMap { Endpoint($0) })
-        settings.mesh.trustDomain = trustDomain
-        settings.mesh.strictL7Deny = strictL7Deny
-        settings.mesh.allowsWaypointsOnly = allowWaypointsOnly
-        settings.mesh.revision = revision
         let (signals, continuation) = AsyncStream.makeStream(of: CInt.self, bufferingPolicy: .bufferingNewest(4))
         let sources = Signals.deliver([SIGTERM, SIGINT]) { continuation.yield($0) }
-        let controller = try await ControllerServer(settings, logger: logger)
+        let run: @Sendable () async throws -> Void
+        if usesCluster { run = try cluster(listen, logger) } else { run = try await folders(listen, logger) }
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await controller.run() }
+            group.addTask { try await run() }
             group.addTask {
                 for await _ in signals { throw CancellationError() }
             }
@@ -94,5 +117,49 @@ struct ControllerCommand: AsyncParsableCommand {
             _ = try await group.next()
         }
         withExtendedLifetime(sources) {}
+    }
+
+    private func folders(
+        _ listen: Endpoint, _ logger: Logger
+    ) async throws -> @Sendable () async throws -> Void {
+        var settings = ControllerSettings(
+            source: source, status: status, state: state, listen: listen, admin: adminAddress.flatMap { Endpoint($0) })
+        configure(&settings.serving.mesh)
+        let controller = try await ControllerServer(settings, logger: logger)
+        return { try await controller.run() }
+    }
+
+    private func cluster(
+        _ listen: Endpoint, _ logger: Logger
+    ) throws -> @Sendable () async throws -> Void {
+        var settings = ClusterControllerSettings(
+            listen: listen, admin: adminAddress.flatMap { Endpoint($0) }, identity: ControllerClusterOptions.identity)
+        configure(&settings.mesh)
+        settings.mesh.rootNamespace = cluster.ownNamespace
+        try cluster.configure(&settings)
+        let client = try cluster.cluster.client(manager: "apus-controller")
+        let ready = settings
+        return {
+            do {
+                var settings = ready
+                try await MeshConfigMap(client: client, namespace: settings.namespace, log: logger).apply(to: &settings)
+                try await ClusterController(client, settings, logger: logger).run()
+            } catch {
+                await client.close()
+                throw error
+            }
+            await client.close()
+        }
+    }
+
+    private func configure(_ mesh: inout MeshConfiguration) {
+        mesh.trustDomain = trustDomain
+        mesh.strictL7Deny = strictL7Deny
+        mesh.allowsWaypointsOnly = allowWaypointsOnly
+        mesh.revision = revision
+        mesh.domainSuffix = clusterDomain
+        if let clusterId = clusterId ?? ControllerClusterOptions.environment("CLUSTER_ID") {
+            mesh.clusterID = clusterId
+        }
     }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Glibc
 import LocalCluster
+import Redirection
 
 /// `apus demo`: the whole mesh on this machine.
 struct DemoCommand: ParsableCommand {
@@ -12,6 +13,14 @@ struct DemoCommand: ParsableCommand {
     struct Options: ParsableArguments {
         @Option(help: "The folder with shop/ and policies/; found beside the program's repository when not given.")
         var examples: String?
+        @Option(help: "What captures the pods' traffic; the agent's own default when not given.")
+        var redirection: RedirectionMode?
+
+        func cluster() throws -> LocalCluster {
+            var configuration = try LocalCluster.Configuration(kind: .demo)
+            configuration.redirection = redirection?.rawValue
+            return try LocalCluster(configuration)
+        }
 
         func demo(_ cluster: LocalCluster) throws -> Demo {
             Demo(cluster, .init(examples: try examples ?? Examples.find()))
@@ -30,7 +39,7 @@ struct DemoCommand: ParsableCommand {
         func run() throws {
             let interrupts = Interrupts()
             clearAbandoned()
-            let cluster = try LocalCluster(.init(kind: .demo))
+            let cluster = try options.cluster()
             let cleaner = RunCleaner(cluster.layout)
             try interrupts.onFirst {
                 do { try cleaner.cleanUnderConstruction() } catch { complain("\(error)") }
@@ -80,7 +89,7 @@ struct DemoCommand: ParsableCommand {
         func run() throws {
             let interrupts = Interrupts()
             clearAbandoned()
-            let cluster = try LocalCluster(.init(kind: .demo))
+            let cluster = try options.cluster()
             let cleaner = RunCleaner(cluster.layout)
             try interrupts.onFirst {
                 do { try cleaner.cleanUnderConstruction() } catch { complain("\(error)") }

@@ -101,7 +101,8 @@ struct MeansOption: ParsableArguments {
     /// - Throws: Where the kernel lacks what `ebpf` needs.
     func backend(for plan: RedirectionPlan) throws(RedirectionError) -> any RedirectionBackend {
         // eBPF cannot tell sockets by who made them, and refuses such a plan.
-        let mode = redirection == .auto && !plan.creators.isEmpty ? .nftables : redirection
+        let needsCreators = !plan.creators.isEmpty && !plan.requiresSeal
+        let mode = redirection == .auto && needsCreators ? .nftables : redirection
         return try RedirectionChoice.make(mode).backend
     }
 }
@@ -126,6 +127,13 @@ struct PlanOptions: ParsableArguments {
             for the proxy. Repeatable.
             """, valueName: "directory"))
     var creators: [String] = []
+    @Flag(
+        help: """
+            The proxy's sockets are sealed (SO_BUSY_POLL_BUDGET 61, which takes CAP_NET_ADMIN): the mark alone lets nothing \
+            past.
+            """)
+    var sealed = false
+    @Flag(help: "Drop what capture misses while something of it is damaged.") var secondLine = false
 
     func validate() throws {
         if let familyList, families?.isEmpty != false {
@@ -152,7 +160,8 @@ struct PlanOptions: ParsableArguments {
     func plan(families: Set<IPAddress.Family>) throws -> RedirectionPlan {
         RedirectionPlan(
             families: families, capturesInbound: !noInbound, capturesDNS: dns, virtualInterfaces: virtualInterfaces,
-            creators: Set(try creators.map { try SocketCreator(directory: $0) }))
+            creators: Set(try creators.map { try SocketCreator(directory: $0) }), dropsUncaptured: secondLine,
+            requiresSeal: sealed)
     }
 
     /// The plan for a namespace. Blocks.
@@ -220,6 +229,8 @@ private struct PlanReport: Encodable {
         let virtualInterfaces: [String]
         let sparesOpenConnections: Bool
         let creators: [Creator]
+        let requiresSeal: Bool
+        let dropsUncaptured: Bool
     }
 
     struct Creator: Encodable {
@@ -247,8 +258,9 @@ private struct PlanReport: Encodable {
             families: plan.families.map(name).sorted(), capturesInbound: plan.capturesInbound,
             capturesDNS: plan.capturesDNS, virtualInterfaces: plan.virtualInterfaces,
             sparesOpenConnections: plan.sparesOpenConnections,
-            creators: plan.creators.map { Creator(cgroup: $0.cgroup, level: $0.level) }.sorted { $0.cgroup < $1.cgroup }
-        )
+            creators: plan.creators.map { Creator(cgroup: $0.cgroup, level: $0.level) }
+                .sorted { $0.cgroup < $1.cgroup },
+            requiresSeal: plan.requiresSeal, dropsUncaptured: plan.dropsUncaptured)
         ruleset = outline.ruleset
         routes = entries(outline.routes)
         policyRules = entries(outline.policyRules)

@@ -26,7 +26,7 @@ struct SoakCommand: ParsableCommand {
         chosen.seconds = seconds
         chosen.rate = rate
         complain("soak: seed \(chosen.seed), \(seconds) s")
-        let cluster = try LocalCluster(.init(kind: .demo))
+        let cluster = try options.cluster()
         let cleaner = RunCleaner(cluster.layout)
         try interrupts.onFirst {
             do { try cleaner.cleanUnderConstruction() } catch { complain("\(error)") }

@@ -238,7 +238,7 @@ struct ControllerServerTests {
             """
         try l7.write(toFile: folder + "/source/c.yaml", atomically: true, encoding: .utf8)
         var settings = RunningController.settings(folder)
-        settings.admin = Endpoint(.loopbackV4, 0)
+        settings.serving.admin = Endpoint(.loopbackV4, 0)
         let server = try await ControllerServer(settings, logger: RunningController.quiet)
         #expect(!server.readiness.isReady)
         let task = Task { try await server.run() }

@@ -117,8 +117,15 @@ final class RunningController: Sendable {
     }
 
     func sign(_ call: Call) async throws -> [String] {
+        try await Self.sign(call, at: endpoint, roots: server.rootPEM)
+    }
+
+    static func sign(_ call: Call, at endpoint: Addressing.Endpoint, roots: String) async throws -> [String] {
         let security = HTTP2ClientTransport.Posix.TransportSecurity.tls { tls in
-            tls.trustRoots = .certificates([.bytes(Array(server.rootPEM.utf8), format: .pem)])
+            tls.trustRoots = .certificates(
+                roots.components(separatedBy: "-----END CERTIFICATE-----\n").dropLast().map { block in
+                    .bytes(Array((block + "-----END CERTIFICATE-----\n").utf8), format: .pem)
+                })
         }
         let transport = try HTTP2ClientTransport.Posix(
             target: .dns(host: "localhost", port: Int(endpoint.port)), transportSecurity: security)

@@ -236,7 +236,7 @@ import Testing
                 + "reviews.ns2.svc.cluster.local"),
     ]
 
-    @Test(arguments: lookups)
+    @Test("13. what becomes of a question", arguments: lookups)
     func lookup(_ lookup: Lookup) throws {
         let query = try #require(parsed(queryBytes(lookup.name, lookup.type)))
         let question = try #require(query.question)
@@ -256,7 +256,8 @@ import Testing
             .map(String.init).sorted()
     }
 
-    @Test func timeToLiveIsThirtySeconds() throws {
+    @Test("13. answers of our own live for 30 seconds")
+    func timeToLiveIsThirtySeconds() throws {
         let query = try #require(parsed(queryBytes("productpage.ns1.svc.cluster.local")))
         var random = FixedRandom()
         guard

@@ -49,7 +49,8 @@ import Testing
         #expect(UpstreamReply(header, to: asked, id: 0x1234) == nil)
     }
 
-    @Test func theClientGetsItsOwnIdAndNoAuthority() throws {
+    @Test("13. what is passed on has the client's id and no authority")
+    func theClientGetsItsOwnIdAndNoAuthority() throws {
         let asked = try #require(parsed(queryBytes("wwW.exaMple.com", id: 99)))
         let upstream = try #require(
             UpstreamReply(reply(records: record(1), count: 1), to: asked, id: 0x1234))

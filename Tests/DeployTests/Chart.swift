@@ -65,6 +65,11 @@ struct Chart {
         return run.text.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
+    /// A program that lies beside that Python.
+    static func beside(_ name: String) throws -> String {
+        URL(fileURLWithPath: try python.get()).deletingLastPathComponent().appending(path: name).path
+    }
+
     struct Unusable: Error, CustomStringConvertible { let description: String }
 
     static func chart(_ verb: String, _ values: Values = "{}", namespace: String = "istio-system") throws -> Run {

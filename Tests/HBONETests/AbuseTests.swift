@@ -260,6 +260,18 @@ struct HandshakeAbuseTests {
         return pages * Int(sysconf(CInt(_SC_PAGESIZE)))
     }
 
+    /// Rounds of the loop that an echo of 1 KiB through the good connection takes.
+    private func rounds(_ neighbour: TunnelRig, _ app: TestApp) throws -> Int {
+        let expected = app.received + 1024
+        app.toSend += 1024
+        var rounds = 0
+        try neighbour.run("the neighbour's echo") {
+            rounds += 1
+            return app.received >= expected
+        }
+        return rounds
+    }
+
     @Test("10,000 half-open handshakes cost a bounded piece of memory each, and the neighbour does not wait")
     func halfOpen() throws {
         let count = 10_000
@@ -270,16 +282,7 @@ struct HandshakeAbuseTests {
         let neighbour = try TunnelRig()
         let echo = try neighbour.openTunnel()
         try neighbour.run("the neighbour") { neighbour.serverApps.count == 1 }
-        func roundTrip() throws -> Int {
-            let expected = echo.app.received + 1024
-            echo.app.toSend += 1024
-            var rounds = 0
-            try neighbour.run("the neighbour's echo") {
-                rounds += 1
-                return echo.app.received >= expected
-            }
-            return rounds
-        }
+        func roundTrip() throws -> Int { try rounds(neighbour, echo.app) }
         var quiet: [Int] = []
         for _ in 0..<20 { quiet.append(try roundTrip()) }
 
@@ -326,7 +329,9 @@ struct HandshakeAbuseTests {
         #expect(neighbour.loop.pool.lent == lent)
     }
 
-    @Test("slow-loris: a thousand hellos, a byte at a time, all run into the handshake's limit")
+    @Test(
+        "slow-loris: a thousand hellos, a byte at a time, hold what they sent, make nobody wait, and run into the limit"
+    )
     func slowLoris() throws {
         let count = 1000
         try raiseDescriptorLimit(to: UInt(2 * count + 2000))
@@ -335,26 +340,35 @@ struct HandshakeAbuseTests {
         let neighbour = try TunnelRig()
         let echo = try neighbour.openTunnel()
         try neighbour.run("the neighbour") { neighbour.serverApps.count == 1 }
+        var quiet: [Int] = []
+        for _ in 0..<20 { quiet.append(try rounds(neighbour, echo.app)) }
         let owner = Owner()
         var attackers: [CInt] = []
+        var servers: [HBONEConnection] = []
         defer { for attacker in attackers { _ = close(attacker) } }
         for _ in 0..<count {
             let (one, other) = try TestSockets.pair()
             attackers.append(one)
-            _ = try HBONEConnection.serve(
-                FileDescriptor(owning: other), on: neighbour.loop, context: TestMaterial.server.get(),
-                settings: settings, delegate: owner)
+            servers.append(
+                try HBONEConnection.serve(
+                    FileDescriptor(owning: other), on: neighbour.loop, context: TestMaterial.server.get(),
+                    settings: settings, delegate: owner))
             _ = send(one, [22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc] as [UInt8], 9, CInt(MSG_NOSIGNAL))
         }
-        try neighbour.run("the limit") {
+        let lent = neighbour.loop.pool.lent
+        var (busy, most): ([Int], Int) = ([], 0)
+        let end = MonotonicClock.now + 60_000_000_000
+        while owner.closed < count, MonotonicClock.now < end {
             for attacker in attackers { _ = send(attacker, [0] as [UInt8], 1, CInt(MSG_NOSIGNAL)) }
-            echo.app.toSend += 64
-            return owner.closed == count
+            busy.append(try rounds(neighbour, echo.app))
+            most = max(most, servers.reduce(0) { $0 + $1.heldBytes })
         }
+        #expect(owner.closed == count)
+        #expect(most <= count * 4096, "\(most / count) bytes for each hello")
+        #expect(neighbour.loop.pool.lent <= lent, "none holds a buffer")
+        #expect(busy.sorted()[busy.count / 2] <= 2 * quiet.sorted()[quiet.count / 2] + 2, "\(quiet) \(busy)")
         #expect(owner.error?.code == .handshakeTimedOut)
         #expect(owner.established == 0)
-        let expected = echo.app.sent + echo.app.toSend
-        try neighbour.run("the neighbour's echo") { echo.app.received >= expected }
         #expect(echo.app.isIntact && neighbour.clientOwner.closed == 0)
     }
 

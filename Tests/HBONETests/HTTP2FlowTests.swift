@@ -114,7 +114,7 @@ struct HTTP2FlowTests {
         #expect(connection.unread == 400)
     }
 
-    @Test("slow streams do not take the connection's window from others, up to the limit of unread bytes")
+    @Test("14. slow streams do not take the connection's window from others, up to the limit of unread bytes")
     func connectionWindow() throws {
         var settings = HBONESettings()
         settings.streamWindow = 1 << 20

@@ -34,7 +34,7 @@ struct RelayTests {
         #expect(rig.server.peerIdentity == SPIFFEIdentity(TestMaterial.clientName))
     }
 
-    @Test("the client ends first, the server goes on")
+    @Test("14. the client ends first, the server goes on")
     func clientEndsFirst() throws {
         let rig = try TunnelRig()
         rig.prepare = { _ in }

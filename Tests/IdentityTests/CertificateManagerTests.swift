@@ -87,7 +87,8 @@ import Testing
         #expect(authority.identities.map(\.serviceAccount) == ["running", "raised", "warm"])
     }
 
-    @Test func renewsAtHalfLifeAndTellsTheDataPath() async throws {
+    @Test("15. renewed at half life, and the data path is told")
+    func renewsAtHalfLifeAndTellsTheDataPath() async throws {
         let identity = workload("client")
         authority.answer(with: nil)
         let told = Mutex<[String]>([])
@@ -111,7 +112,8 @@ import Testing
         #expect(told.withLock { $0 } == [first.serialNumber, second.serialNumber])
     }
 
-    @Test func keepsAValidCertificateWhenRenewalFailsButNotBeyondItsEnd() async throws {
+    @Test("15. a valid one is kept when its renewal fails, and not beyond its end")
+    func keepsAValidCertificateWhenRenewalFailsButNotBeyondItsEnd() async throws {
         let identity = workload("client")
         authority.answer(with: nil)
         let first = try await manager.certificate(for: identity, priority: .realTime)

@@ -40,18 +40,6 @@ struct ValueTests {
         #expect(throws: KubernetesError.self) { try splitter.add([0x30]) }
     }
 
-    @Test("pauses double up to the longest, with jitter, and never below what the server asks for")
-    func backoff() {
-        var backoff = Backoff(shortest: .milliseconds(100), longest: .seconds(1))
-        for expected in [100, 200, 400, 800, 1000, 1000] {
-            let pause = backoff.next()
-            #expect(pause >= .milliseconds(expected / 2) && pause <= .milliseconds(expected))
-        }
-        #expect(backoff.next(atLeast: .seconds(7)) == .seconds(7))
-        backoff.reset()
-        #expect(backoff.next() <= .milliseconds(100))
-    }
-
     @Test(
         "paths of resources",
         arguments: [
@@ -113,9 +101,9 @@ struct ValueTests {
 
 @Suite("Events that do not flood")
 struct EventBookTests {
-    private func event(_ pod: String, _ reason: String = "EnrollFailed") -> PodEvent {
-        PodEvent(
-            PodReference(name: ObjectName(namespace: "shop", name: pod), uid: "u-\(pod)"), reason: reason, message: "m")
+    private func event(_ pod: String, _ reason: String = "EnrollFailed") -> ObjectEvent {
+        let subject = PodReference(name: ObjectName(namespace: "shop", name: pod), uid: "u-\(pod)")
+        return ObjectEvent(PodEvent(subject, reason: reason, message: "m"))
     }
 
     @Test("what happens again is counted, and written now and then")

@@ -156,7 +156,7 @@ struct AuthorizationTests {
 
     // MARK: Precedence
 
-    @Test("no policy allows")
+    @Test("7. no policy allows")
     func nothing() {
         let verdict = verdict([])
         #expect(verdict.outcome == .allowedByDefault)
@@ -181,7 +181,7 @@ struct AuthorizationTests {
         #expect(verdict([passing]).outcome == .allowedByDefault)
     }
 
-    @Test("dry run is reported and never enforced, also not as the reason for denying the rest")
+    @Test("7. dry run is reported and never enforced, also not as the reason for denying the rest")
     func dryRun() {
         let deny = Self.policy("dry-deny", .deny, rules: Self.always, dryRun: true)
         let allow = Self.policy("dry-allow", .allow, rules: Self.always, dryRun: true)

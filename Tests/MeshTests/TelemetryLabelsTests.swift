@@ -54,7 +54,7 @@ struct TelemetryLabelsTests {
         #expect(value(labels, "connection_security_policy") == "unknown")
     }
 
-    @Test("a record goes before what the peer says of itself; the identity is the certificate's alone")
+    @Test("12. a record goes before what the peer says of itself; the identity is the certificate's alone")
     func baggage() {
         var said = Baggage()
         said.workloadName = "said"

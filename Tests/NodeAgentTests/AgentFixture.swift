@@ -22,19 +22,39 @@ func eventually(
     }
 }
 
+/// The means of capture, for what is to hold with both.
+enum Means: String, CaseIterable, Sendable {
+    case nftables, ebpf
+
+    private static let ebpf = Result { try EbpfBackend() }
+    private static let nftables = Result { try NftablesBackend.tellingSeals() }
+
+    func backend() throws -> any RedirectionBackend {
+        switch self {
+        case .nftables: try Self.nftables.get()
+        case .ebpf: try Self.ebpf.get()
+        }
+    }
+}
+
 /// A pod's namespace with an address, as a plugin before ours leaves it.
 final class FakePod: Sendable {
     let namespace: SharedNamespace
     let address: String
+    /// What it is captured by.
+    let means: Means
 
-    init(_ address: String = "10.99.0.7") throws {
+    /// - Parameter means: With eBPF it has an interface beside lo, which programs are put on.
+    init(_ address: String = "10.99.0.7", means: Means = .nftables) throws {
         let namespace = SharedNamespace(try NetworkNamespace.make())
         let parsed = try #require(IPAddress(address))
         try namespace.value.run {
             var routes = try RouteSocket()
             try routes.setUp(1)
             try routes.add(InterfaceAddress(parsed, prefixLength: 32, interface: 1))
+            if means == .ebpf { try routes.createBridge("eth0") }
         }
+        self.means = means
         self.namespace = namespace
         self.address = address
     }
@@ -46,18 +66,33 @@ final class FakePod: Sendable {
     func hasCapture() throws -> Bool {
         try namespace.value.run {
             var nftables = try NftablesSocket()
-            return try nftables.table("apus") != nil
+            if try nftables.table("apus") != nil { return true }
+            var routes = try RouteSocket()
+            for link in try routes.links() {
+                for direction in [ClassifierFilter.Direction.ingress, .egress]
+                where try routes.filters(link.index, direction).count > 0 { return true }
+            }
+            return false
         }
     }
 
     func drift(_ phase: RedirectionPhase = .capturing) throws -> [Drift] {
-        let families = try RedirectionPlan.families(in: namespace.value)
-        return try NftablesBackend().verify(RedirectionPlan(families: families), phase, in: namespace.value)
+        var plan = RedirectionPlan(families: try RedirectionPlan.families(in: namespace.value))
+        guard means == .ebpf else { return try NftablesBackend().verify(plan, phase, in: namespace.value) }
+        // As the agent has it.
+        (plan.dropsUncaptured, plan.requiresSeal) = (true, true)
+        return try means.backend().verify(plan, phase, in: namespace.value)
     }
 
     /// Takes the redirecting rules out from under the agent.
     func harm() throws {
         try namespace.value.run {
+            guard means == .nftables else {
+                var routes = try RouteSocket()
+                let link = try #require(try routes.link(named: "eth0"))
+                let filters = try routes.filters(link.index, .egress).classifiers
+                return try routes.delete(#require(filters.first { $0.name == "apus_egress" }))
+            }
             var nftables = try NftablesSocket()
             var batch = Nftables.Batch()
             batch.flush(table: "apus", chain: "nat-output")
@@ -133,6 +168,7 @@ final class AgentFixture: Sendable {
     init(
         folder: TemporaryFolder? = nil, source: FakeSource? = nil, keeperPods: FakeKeeper? = nil,
         keeperAway: Bool = false, life: AgentLife = AgentLife(), node: SharedNamespace? = nil,
+        means: Means = .nftables,
         configure: (inout NodeAgentConfiguration) -> Void = { _ in }
     ) async throws {
         let folder = try folder ?? TemporaryFolder()
@@ -141,7 +177,7 @@ final class AgentFixture: Sendable {
         self.source = source
         annotator = FakeAnnotator(source, journal)
         keeper = keeperPods ?? FakeKeeper(journal)
-        backend = WatchedBackend(journal)
+        backend = WatchedBackend(journal, try means.backend())
         if keeperAway { keeper.setAway(true) }
         var configuration = NodeAgentConfiguration(nodeName: "n1", runDirectory: folder.path + "/run")
         configuration.objectWait = .milliseconds(50)

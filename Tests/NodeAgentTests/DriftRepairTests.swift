@@ -177,9 +177,30 @@ struct DriftRepairTests {
         }
     }
 
+    @Test(
+        "every pod has the second line and asks for the seal, unless the agent is told otherwise; the next one changes it"
+    )
+    func everyPod() async throws {
+        let (fixture, pod) = try await enrolled()
+        #expect(try Self.hasSecondLine(pod))
+        let plan = try PodRecordStore(folder: fixture.folder.path + "/run/pods").load().records.first?.plan
+        #expect(plan?.requiresSeal == true && plan?.dropsUncaptured == true)
+        try await fixture.stop()
+        let next = try await AgentFixture(
+            folder: fixture.folder, source: fixture.source, keeperPods: fixture.keeper
+        ) { configuration in
+            configuration.holdsSecondLine = false
+            configuration.trustsMark = true
+        }
+        try await eventually("gone") { try !Self.hasSecondLine(pod) }
+        try await eventually("proven") { await next.agent.isQuiet }
+        #expect(try pod.drift().isEmpty)
+        try await next.stop()
+    }
+
     @Test("a pod that fails closed has the second line behind its capture, for as long as it does")
     func secondLine() async throws {
-        let (fixture, pod) = try await enrolled()
+        let (fixture, pod) = try await enrolled { $0.holdsSecondLine = false }
         #expect(try !Self.hasSecondLine(pod))
         let policy = PeerAuthentication(metadata: ObjectMeta(name: "strict", namespace: "shop"), mode: .strict)
         fixture.source.change { $0.insert(.peerAuthentication(policy)) }
@@ -196,7 +217,9 @@ struct DriftRepairTests {
         // The next agent takes it for its own.
         try await eventually("quiet") { await fixture.agent.isQuiet }
         try await fixture.stop()
-        let next = try await AgentFixture(folder: fixture.folder, source: fixture.source, keeperPods: fixture.keeper)
+        let next = try await AgentFixture(
+            folder: fixture.folder, source: fixture.source, keeperPods: fixture.keeper
+        ) { $0.holdsSecondLine = false }
         try await eventually("quiet") { await next.agent.isQuiet }
         #expect(try Self.hasSecondLine(pod))
         #expect(next.journal.all.isEmpty)

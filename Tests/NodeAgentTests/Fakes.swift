@@ -109,9 +109,14 @@ final class WatchedBackend: RedirectionBackend {
     }
     private let state = Mutex(State())
     private let journal: Journal
-    private let real = NftablesBackend()
+    private let real: any RedirectionBackend
 
-    init(_ journal: Journal) { self.journal = journal }
+    init(_ journal: Journal, _ real: any RedirectionBackend) {
+        self.journal = journal
+        self.real = real
+    }
+
+    var sealProblem: RedirectionError? { real.sealProblem }
 
     func fail(_ failure: RedirectionError?) { state.withLock { $0.failure = failure } }
     /// How often each namespace was read back.

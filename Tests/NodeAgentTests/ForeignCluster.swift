@@ -117,7 +117,7 @@ final class ClusterAgent: Sendable {
         keeper = FakeKeeper(journal)
         agent = try NodeAgent(
             configuration, source: source, annotator: ClusterPodAnnotator(cluster.client), events: events,
-            backend: WatchedBackend(journal), keeper: keeper, log: log)
+            backend: WatchedBackend(journal, Means.nftables.backend()), keeper: keeper, log: log)
         let agent = agent
         task = Task { try await agent.run() }
         try await eventually("the agent is ready") { await agent.isReady }

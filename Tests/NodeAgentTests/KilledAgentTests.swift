@@ -41,13 +41,13 @@ struct KilledAgentTests {
         }
     }
 
-    @Test("the next agent ends in the right state", arguments: Act.allCases)
-    func atEveryStep(act: Act) async throws {
+    @Test("the next agent ends in the right state", arguments: Act.allCases, Means.allCases)
+    func atEveryStep(act: Act, means: Means) async throws {
         var step = 0
         while true {
             let life = AgentLife()
-            let first = try await AgentFixture(life: life) { $0.failsClosed = true }
-            let pod = try FakePod()
+            let first = try await AgentFixture(life: life, means: means) { $0.failsClosed = true }
+            let pod = try FakePod(means: means)
             try await Self.prepare(act, first, pod)
             life.end(after: step)
             try await Self.perform(act, first, pod)
@@ -61,7 +61,7 @@ struct KilledAgentTests {
             try await first.stop()
 
             let second = try await AgentFixture(
-                folder: first.folder, source: first.source, keeperPods: first.keeper)
+                folder: first.folder, source: first.source, keeperPods: first.keeper, means: means)
             // The runtime calls again what has failed, and it has failed when the agent did not live to answer.
             if act == .add { try #require(await second.call(.add, "c1", pod, uid: "u-1").code == 0) }
             if act == .delete { _ = await second.call(.delete, "c1", pod, uid: "u-1") }

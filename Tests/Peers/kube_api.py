@@ -1,10 +1,16 @@
-"""A small Kubernetes API server: lists in pages, watches with history, merge and JSON patches, a status subresource.
+"""A small Kubernetes API server: lists in pages, watches with history, merge and JSON patches and server-side apply,
+updates with optimistic locking, a status subresource, TokenReview.
 
-    python3 kube_api.py PORT [STATE]
+    python3 kube_api.py PORT [STATE [KINDS]]
 
 Prints "port N" when it listens. With STATE, objects are read from that file at the start and written to it after every
-change, so that it can be killed and started again. Kinds that nobody has made an object of and that are not in KINDS are
-answered with 404, as definitions that are not installed.
+change, so that it can be killed and started again. Kinds that nobody has made an object of and that are neither in KINDS
+nor among the third argument's (plurals, separated by commas) are answered with 404, as definitions that are not installed.
+
+Server-side apply knows owners of conditions, by their type, and of nothing else. Tokens that reviews are to pass are in the
+ConfigMap kube-system/tokens: the token's name, and as JSON its audiences, user, groups and extra. Who writes, what and how
+is kept in the ConfigMap kube-system/writes, a line a request. Who shows a token that is a name in the ConfigMap
+kube-system/away gets no answer, and watches of theirs end.
 """
 
 import base64
@@ -17,13 +23,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 KINDS = {"pods", "namespaces", "nodes", "events"}
-CLUSTER = {"namespaces", "nodes"}
+if len(sys.argv) > 3:
+    KINDS |= set(sys.argv[3].split(","))
+CLUSTER = {"namespaces", "nodes", "gatewayclasses"}
 
 lock = threading.Lock()
 version = 1000
 objects = {}  # plural -> {(namespace, name): object}
 history = []  # (version, plural, type, object)
 watchers = []  # (plural, queue)
+owners = {}  # (plural, namespace, name, manager) -> types of conditions
+writes = []  # "MANAGER VERB PLURAL NAMESPACE/NAME SUBRESOURCE"
 state_file = sys.argv[2] if len(sys.argv) > 2 else None
 
 
@@ -118,7 +128,15 @@ class Handler(BaseHTTPRequestHandler):
     def body(self):
         return json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
 
+    def is_away(self):
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        with lock:
+            return token in objects.get("configmaps", {}).get(("kube-system", "away"), {}).get("data", {})
+
     def serve(self, work):
+        if self.is_away():
+            self.close_connection = True
+            return
         try:
             work(*self.target())
         except Failure as failure:
@@ -128,6 +146,10 @@ class Handler(BaseHTTPRequestHandler):
                  "reason": failure.reason, "message": str(failure)})
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def note(self, verb, plural, namespace, name, subresource, query):
+        """Under the lock."""
+        writes.append(f'{query.get("fieldManager", "-")} {verb} {plural} {namespace}/{name} {subresource or "-"}')
 
     def find(self, plural, namespace, name):
         item = objects.get(plural, {}).get((namespace, name))
@@ -139,6 +161,9 @@ class Handler(BaseHTTPRequestHandler):
         self.serve(self.get)
 
     def get(self, plural, namespace, name, _, query):
+        if (plural, namespace, name) == ("configmaps", "kube-system", "writes"):
+            with lock:
+                return self.answer(200, {"metadata": {"name": name}, "data": {"lines": "\n".join(writes)}})
         if name:
             with lock:
                 item = json.loads(json.dumps(self.find(plural, namespace, name)))
@@ -171,8 +196,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         last = start
         while True:
+            if self.is_away():
+                self.close_connection = True
+                return
             try:
-                number, _, kind, item = events.get(timeout=1)
+                number, _, kind, item = events.get(timeout=0.5)
             except queue.Empty:
                 with lock:
                     number = last if not events.empty() else version
@@ -187,10 +215,27 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.serve(self.create)
 
-    def create(self, plural, namespace, _, __, ___):
+    def review(self, item):
+        with lock:
+            tokens = objects.get("configmaps", {}).get(("kube-system", "tokens"), {}).get("data", {})
+        known = json.loads(tokens.get(item["spec"]["token"], "null"))
+        asked = item["spec"].get("audiences") or ["api"]
+        if known and set(asked) & set(known["audiences"]):
+            item["status"] = {"authenticated": True, "audiences": [a for a in asked if a in known["audiences"]],
+                              "user": {k: known[k] for k in ("username", "groups", "extra") if k in known}}
+        else:
+            item["status"] = {"authenticated": False, "error": "token is not known"}
+        self.answer(201, item)
+
+    def create(self, plural, namespace, _, subresource, query):
         item = self.body()
+        if plural == "tokenreviews":
+            with lock:
+                self.note("create", plural, namespace, "-", subresource, query)
+            return self.review(item)
         name = item["metadata"]["name"]
         with lock:
+            self.note("create", plural, namespace, name, subresource, query)
             if (namespace, name) in objects.get(plural, {}):
                 raise Failure(409, "AlreadyExists", f'{plural} "{name}" already exists')
             if plural not in CLUSTER:
@@ -200,14 +245,51 @@ class Handler(BaseHTTPRequestHandler):
             record("ADDED", plural, item)
         self.answer(201, item)
 
+    def do_PUT(self):
+        self.serve(self.update)
+
+    def update(self, plural, namespace, name, subresource, query):
+        new = self.body()
+        with lock:
+            self.note("update", plural, namespace, name, subresource, query)
+            old = self.find(plural, namespace, name)
+            wanted = new["metadata"].get("resourceVersion")
+            if wanted is not None and wanted != old["metadata"]["resourceVersion"]:
+                raise Failure(409, "Conflict", "the object has been modified; please apply your changes to the latest version")
+            new["metadata"]["uid"] = old["metadata"]["uid"]
+            objects[plural][(namespace, name)] = new
+            record("MODIFIED", plural, new)
+        self.answer(200, new)
+
+    def apply(self, plural, namespace, name, subresource, query, change):
+        """Under the lock."""
+        manager = query["fieldManager"]
+        old = objects.get(plural, {}).get((namespace, name))
+        if old is None:
+            if subresource:
+                raise Failure(404, "NotFound", f'{plural} "{name}" not found')
+            old = {"metadata": {"name": name, "namespace": namespace, "uid": f"uid-{version + 1}"}}
+        if subresource == "status":
+            mine = change.get("status", {}).get("conditions", [])
+            kept = owners.get((plural, namespace, name, manager), set())
+            types = {c["type"] for c in mine}
+            conditions = [c for c in old.get("status", {}).get("conditions", []) if c["type"] not in kept | types]
+            owners[(plural, namespace, name, manager)] = types
+            return merge(old, {"status": {**change["status"], "conditions": conditions + mine}})
+        return merge(old, change)
+
     def do_PATCH(self):
         self.serve(self.patch)
 
-    def patch(self, plural, namespace, name, subresource, _):
+    def patch(self, plural, namespace, name, subresource, query):
         change = self.body()
         with lock:
-            old = self.find(plural, namespace, name)
-            if self.headers["Content-Type"] == "application/json-patch+json":
+            self.note("patch", plural, namespace, name, subresource, query)
+            isApply = self.headers["Content-Type"] == "application/apply-patch+yaml"
+            old = None if isApply else self.find(plural, namespace, name)
+            if isApply:
+                new = self.apply(plural, namespace, name, subresource, query, change)
+            elif self.headers["Content-Type"] == "application/json-patch+json":
                 new = json.loads(json.dumps(old))
                 for step in change:
                     *way, last = step["path"].strip("/").split("/")
@@ -227,9 +309,10 @@ class Handler(BaseHTTPRequestHandler):
                     change = {"status": change.get("status", {}),
                               "metadata": {"annotations": change.get("metadata", {}).get("annotations", {})}}
                 new = merge(old, change)
+            old = objects.get(plural, {}).get((namespace, name))
             if new != old:
-                objects[plural][(namespace, name)] = new
-                record("MODIFIED", plural, new)
+                objects.setdefault(plural, {})[(namespace, name)] = new
+                record("MODIFIED" if old else "ADDED", plural, new)
         self.answer(200, new)
 
     def do_DELETE(self):

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import netns
 import zds
@@ -127,6 +128,15 @@ class Ztunnel:
 
         return netns.inside(self.fd, ask)
 
+    def get_bytes(self, port, path):
+        def ask():
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+
+        return netns.inside(self.fd, ask)
+
     def threads(self):
         for thread in os.listdir(f"/proc/{self.process.pid}/task"):
             status = open(f"/proc/{self.process.pid}/task/{thread}/status").read()
@@ -178,6 +188,15 @@ def run(agent, ztunnel):
     expect("two pods are counted", "\nworkload_manager_active_proxy_count 2\n" in metrics)
     packed = ztunnel.get_gzip(15020, "/metrics")
     expect("metrics come compressed too", b"istio_build" in packed and packed.endswith(b"# EOF\n"))
+
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(ztunnel.get_bytes, 15000, "/debug/pprof/profile?seconds=1&frequency=1000")
+        # Something to do meanwhile.
+        while not asked.done():
+            ztunnel.get(15020, "/metrics")
+        status, profile = asked.result()
+    expect("a CPU profile can be made with the filter in force", status == 200, profile[:200])
+    expect("and shows what it did, by name", b"Observability" in profile and b"nanoseconds" in profile, len(profile))
 
     expect("the same pod again is acknowledged", agent.add(a) == "")
     metrics = ztunnel.get(15020, "/metrics")[1]

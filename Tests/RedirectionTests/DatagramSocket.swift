@@ -13,17 +13,21 @@ final class DatagramSocket {
         return try DatagramSocket(family, at: loopback, port: ZtunnelPort.dns, in: pod, ztunnel: true)
     }
 
-    /// - Parameter ztunnel: with ztunnel's mark.
+    /// - Parameter ztunnel: with ztunnel's mark, and its seal unless it is forged.
     init(
         _ family: IPAddress.Family, at address: IPAddress? = nil, port: UInt16? = nil,
-        in namespace: borrowing NetworkNamespace, ztunnel: Bool = false
+        in namespace: borrowing NetworkNamespace, ztunnel: Bool = false, sealed: Bool = true, transparent: Bool = false
     ) throws {
         let v6 = family == .v6
         self.v6 = v6
         descriptor = try namespace.run {
             let socket = try Sockets.udp(dualStack: v6)
             try Sockets.setReuseAddress(socket.raw)
-            if ztunnel { try Sockets.setMark(socket.raw, Mark.ztunnel) }
+            if ztunnel {
+                try Sockets.setMark(socket.raw, Mark.ztunnel)
+                if sealed { try Sockets.seal(socket.raw) }
+            }
+            if transparent { try Sockets.setTransparent(socket.raw, dualStack: v6) }
             if let port { try Sockets.bind(socket.raw, to: Endpoint(address ?? any(family), port), dualStack: v6) }
             return socket
         }

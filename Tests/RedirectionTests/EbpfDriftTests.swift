@@ -10,6 +10,9 @@ struct EbpfDriftTests {
     /// Another copy than the back end's.
     private static let programs = Result { try CapturePrograms() }
 
+    /// With every program there is but the one that is not this back end's.
+    private static let plan = RedirectionPlan(probePorts: [8080, 9090], dropsUncaptured: true, requiresSeal: true)
+
     /// Every eBPF filter of the calling thread's namespace.
     static func filters() throws -> [ClassifierFilter] {
         var routes = try RouteSocket()
@@ -29,7 +32,7 @@ struct EbpfDriftTests {
     ) async throws -> [Drift] {
         try await onThread {
             let network = try Network()
-            let (backend, plan) = (try Means.ebpf.backend(), RedirectionPlan())
+            let (backend, plan) = (try Means.ebpf.backend(), Self.plan)
             try backend.apply(plan, in: network.pod)
             if phase == .leaving { try backend.leave(plan, in: network.pod) }
             try #require(try backend.verify(plan, phase, in: network.pod).isEmpty)
@@ -65,15 +68,16 @@ struct EbpfDriftTests {
     }
 
     @Test(
-        "a program is taken off", arguments: CapturePrograms.Classifier.allCases,
+        "a program is taken off", arguments: CaptureProgram.allCases.filter { $0 != .forged },
         [RedirectionPhase.capturing, .leaving])
-    func programMissing(program: CapturePrograms.Classifier, phase: RedirectionPhase) async throws {
+    func programMissing(program: CaptureProgram, phase: RedirectionPhase) async throws {
         let found = try await drift(phase) { routes in
             for filter in try Self.filters() where filter.name == program.rawValue { try routes.delete(filter) }
         }
         let interface = program == .loopback ? "lo" : "eth0"
-        #expect(found.contains(.programMissing(interface: interface, program: program.rawValue)))
-        #expect(found.count == 1)
+        #expect(Set(found) == [.programMissing(interface: interface, program: program.rawValue)])
+        // Two ports, two directions.
+        #expect(found.count == ([.probe, .line].contains(program) ? 2 : 1))
     }
 
     @Test("a program's orders are changed, or another is in its place")
@@ -98,11 +102,19 @@ struct EbpfDriftTests {
             guard let link = try routes.link(named: "eth0") else { return }
             try routes.deleteClsact(link.index)
         }
-        #expect(
-            found == [
-                .programMissing(interface: "eth0", program: "apus_ingress"),
-                .programMissing(interface: "eth0", program: "apus_egress"),
-            ])
+        let programs = ["apus_probe", "apus_probe", "apus_ingress", "apus_line", "apus_egress", "apus_line"]
+        #expect(found == programs.map { .programMissing(interface: "eth0", program: $0) })
+    }
+
+    @Test("one of ours is where it should not be")
+    func unexpected() async throws {
+        let found = try await drift { routes in
+            let link = try #require(try routes.link(named: "eth0"))
+            let stray = CaptureFilter(interface: link.index, program: .probe, classID: 22)
+            let programs = try Self.programs.get()
+            try routes.put(stray.filter(tag: programs.tag(.probe)), program: programs.descriptor(.probe))
+        }
+        #expect(found == [.programUnexpected(interface: "eth0", program: "apus_probe")])
     }
 
     @Test("an interface comes later")
@@ -182,10 +194,11 @@ struct EbpfDriftTests {
                         classID: 0, tag: []), program: programs.descriptor(.loopback))
             }
             let whole = try Self.state(network)
-            try backend.apply(RedirectionPlan(), in: network.pod)
+            try backend.apply(Self.plan, in: network.pod)
             #expect(try Self.state(network) != whole)
             try backend.apply(RedirectionPlan(), in: network.pod)
-            try backend.leave(RedirectionPlan(), in: network.pod)
+            try backend.apply(Self.plan, in: network.pod)
+            try backend.leave(Self.plan, in: network.pod)
             for _ in 0..<2 {
                 try backend.remove(in: network.pod)
                 let after = try Self.state(network)

@@ -170,7 +170,7 @@ struct EbpfTests {
     func sides() async throws {
         try await onThread {
             let network = try Network()
-            let plan = RedirectionPlan()
+            let plan = RedirectionPlan(probePorts: [80], dropsUncaptured: true, requiresSeal: true)
             for mode in [RedirectionMode.nftables, .ebpf, .nftables, .ebpf] {
                 let backend = try RedirectionChoice.make(mode).backend
                 try backend.apply(plan, in: network.pod)

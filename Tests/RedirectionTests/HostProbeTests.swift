@@ -10,6 +10,8 @@ import Testing
 @Suite("Probes", .serialized)
 struct HostProbeTests {
     private static let families = IPAddress.Family.allCases
+    /// As an agent's pods are captured.
+    private static let agents: [Means] = [.nftablesTwice, .ebpfTwice]
 
     private struct Scene {
         let network: ProbeNode
@@ -19,11 +21,12 @@ struct HostProbeTests {
         let family: IPAddress.Family
 
         init(
-            _ family: IPAddress.Family, plan: RedirectionPlan = RedirectionPlan(probePorts: [8080]), port: UInt16 = 8080
+            _ means: Means, _ family: IPAddress.Family, plan: RedirectionPlan = RedirectionPlan(probePorts: [8080]),
+            port: UInt16 = 8080
         ) throws {
             self.family = family
             network = try ProbeNode()
-            try NftablesBackend().apply(plan, in: network.target)
+            try means.backend().apply(plan, in: network.target)
             ztunnel = try FakeZtunnel(family, in: network.target)
             app = try Listener(Endpoint(any(family), port), in: network.target)
             kubelet = try TestCgroup("kubelet")
@@ -55,10 +58,11 @@ struct HostProbeTests {
         }
     }
 
-    @Test("kubelet's connection to a probe port reaches the app, from the address of probes", arguments: families)
-    func kubelet(family: IPAddress.Family) async throws {
+    @Test(
+        "kubelet's connection to a probe port reaches the app, from the address of probes", arguments: agents, families)
+    func kubelet(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             // Without rules on the node it is a client like others.
             try scene.expectCaptured(try scene.kubelet.run { try scene.onNode() })
             try scene.network.apply(ProbeNode.plan(.kubelet(scene.kubelet.cgroup)))
@@ -66,10 +70,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("every other process of the node is captured, whatever its mark or cgroup", arguments: families)
-    func hostProcess(family: IPAddress.Family) async throws {
+    @Test("every other process of the node is captured, whatever its mark or cgroup", arguments: agents, families)
+    func hostProcess(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             try scene.network.apply(ProbeNode.plan(.kubelet(scene.kubelet.cgroup)))
             try scene.expectCaptured(try scene.onNode())
             let marked = try scene.onNode()
@@ -82,10 +86,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("kubelet's own cgroup may be deep in the tree", arguments: families)
-    func deepCgroup(family: IPAddress.Family) async throws {
+    @Test("kubelet's own cgroup may be deep in the tree", arguments: agents, families)
+    func deepCgroup(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             let deep = try TestCgroup("kubelet.service", beneath: scene.kubelet)
             try scene.network.apply(ProbeNode.plan(.kubelet(deep.cgroup)))
             try scene.expectExempt(try deep.run { try scene.onNode() })
@@ -93,19 +97,19 @@ struct HostProbeTests {
         }
     }
 
-    @Test("kubelet's connection to a port that is no probe's is captured", arguments: families)
-    func otherPort(family: IPAddress.Family) async throws {
+    @Test("kubelet's connection to a port that is no probe's is captured", arguments: agents, families)
+    func otherPort(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             try scene.network.apply(ProbeNode.plan(.kubelet(scene.kubelet.cgroup), ports: [8081]))
             try scene.expectCaptured(try scene.kubelet.run { try scene.onNode() })
         }
     }
 
-    @Test("a socket stays with the cgroup it was made in, wherever its process goes", arguments: families)
-    func movedProcess(family: IPAddress.Family) async throws {
+    @Test("a socket stays with the cgroup it was made in, wherever its process goes", arguments: agents, families)
+    func movedProcess(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             try scene.network.apply(ProbeNode.plan(.kubelet(scene.kubelet.cgroup)))
             let madeInside = try scene.kubelet.run { try scene.onNode() }
             try scene.expectExempt(madeInside)
@@ -114,10 +118,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("without kubelet's cgroup nobody is exempt", arguments: families)
-    func noKubelet(family: IPAddress.Family) async throws {
+    @Test("without kubelet's cgroup nobody is exempt", arguments: agents, families)
+    func noKubelet(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             try scene.network.apply(ProbeNode.plan(.kubelet(nil)))
             try scene.expectCaptured(try scene.kubelet.run { try scene.onNode() })
         }
@@ -125,10 +129,10 @@ struct HostProbeTests {
         #expect(SocketCgroup(id: 1, level: 255) == nil)
     }
 
-    @Test("what a NodePort leads to a probe port is captured, masqueraded as it is", arguments: families)
-    func nodePort(family: IPAddress.Family) async throws {
+    @Test("what a NodePort leads to a probe port is captured, masqueraded as it is", arguments: agents, families)
+    func nodePort(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             try scene.network.apply(ProbeNode.plan(.kubelet(scene.kubelet.cgroup)))
             let name = family == .v4 ? "ip" : "ip6"
             let address = ProbeNode.targetAddress(family).description
@@ -145,10 +149,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("others' masquerading does not undo the address of probes", arguments: families)
-    func masquerading(family: IPAddress.Family) async throws {
+    @Test("others' masquerading does not undo the address of probes", arguments: agents, families)
+    func masquerading(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             _ = try Judge.nft(
                 "table inet other { chain post { type nat hook postrouting priority srcnat; masquerade; }\n}",
                 in: scene.network.node)
@@ -164,7 +168,7 @@ struct HostProbeTests {
         "nobody reaches a pod under the address of probes by just taking it", arguments: Spoofer.allCases, families)
     func spoofing(spoofer: Spoofer, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(.nftables, family)
             func spoof() throws -> Stream {
                 let stream =
                     switch spoofer {
@@ -218,10 +222,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("as Istio has it: any process of the node, any port, but nobody else", arguments: families)
-    func istio(family: IPAddress.Family) async throws {
+    @Test("as Istio has it: any process of the node, any port, but nobody else", arguments: agents, families)
+    func istio(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family, plan: RedirectionPlan(exemptsEveryProbePort: true))
+            let scene = try Scene(means, family, plan: RedirectionPlan(exemptsEveryProbePort: true))
             try scene.network.apply(ProbeNode.plan(.anySocket, ports: []))
             try scene.expectExempt(try scene.onNode())
             let pod = try Stream(family: family, in: scene.network.other)
@@ -229,10 +233,10 @@ struct HostProbeTests {
         }
     }
 
-    @Test("an open probe goes on when other pods come and go", arguments: families)
-    func openProbe(family: IPAddress.Family) async throws {
+    @Test("an open probe goes on when other pods come and go", arguments: agents, families)
+    func openProbe(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let scene = try Scene(family)
+            let scene = try Scene(means, family)
             var plan = ProbeNode.plan(.kubelet(scene.kubelet.cgroup))
             try scene.network.apply(plan)
             let probe = try scene.kubelet.run { try scene.onNode() }

@@ -5,30 +5,40 @@ import Testing
 /// The back ends, over which the same behaviour is tested.
 enum Means: String, CaseIterable, Sendable, CustomTestStringConvertible {
     case nftables
-    /// With the second line behind capture, which must change nothing while capture is whole.
+    /// With the second line behind capture and the seal asked for, which must change nothing while capture is whole and
+    /// nobody forges a mark.
     case nftablesTwice
     case ebpf
+    /// The same, with the second line and the seal.
+    case ebpfTwice
+
+    /// Nothing is translated.
+    var usesPrograms: Bool { self == .ebpf || self == .ebpfTwice }
 
     private static let programs = Result { try EbpfBackend() }
 
     func backend() throws -> any RedirectionBackend {
         switch self {
         case .nftables: NftablesBackend()
-        case .nftablesTwice: SecondLineBackend()
+        case .nftablesTwice: SecondLineBackend(real: try Self.telling.get())
         case .ebpf: try Self.programs.get()
+        case .ebpfTwice: SecondLineBackend(real: try Self.programs.get())
         }
     }
+
+    private static let telling = Result { try NftablesBackend.tellingSeals() }
 
     var testDescription: String { rawValue }
 }
 
-/// Capture by nf_tables with the second line, whatever the plan says of it.
+/// Capture with the second line and the seal, whatever the plan says of them.
 struct SecondLineBackend: RedirectionBackend {
-    private let real = NftablesBackend()
+    let real: any RedirectionBackend
 
     private static func twice(_ plan: RedirectionPlan) -> RedirectionPlan {
         var plan = plan
         plan.dropsUncaptured = true
+        plan.requiresSeal = true
         return plan
     }
 

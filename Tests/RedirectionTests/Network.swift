@@ -172,6 +172,7 @@ final class Listener {
             try Sockets.setReuseAddress(socket.raw)
             if ztunnel {
                 try Sockets.setMark(socket.raw, Mark.ztunnel)
+                try Sockets.seal(socket.raw)
                 try Sockets.setTransparent(socket.raw, dualStack: v6)
             }
             try Sockets.bind(socket.raw, to: endpoint, dualStack: v6)
@@ -216,6 +217,7 @@ struct FakeZtunnel {
     ) throws -> Stream {
         let stream = try Stream(family: endpoint.address.family, in: pod)
         try Sockets.setMark(stream.fd, Mark.ztunnel)
+        try Sockets.seal(stream.fd)
         if let client {
             try Sockets.setTransparent(stream.fd, dualStack: !client.isV4)
             try Sockets.bind(stream.fd, to: Endpoint(client, 0), dualStack: !client.isV4)

@@ -8,11 +8,13 @@ import Testing
 
 @Suite("Spared connections: listed, cut, never outlived", .serialized)
 struct SparedTests {
-    @Test("those open before are listed, captured ones and the pod's own are not", arguments: IPAddress.Family.allCases)
-    func listed(family: IPAddress.Family) async throws {
+    @Test(
+        "those open before are listed, captured ones and the pod's own are not", arguments: Means.allCases,
+        IPAddress.Family.allCases)
+    func listed(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             let open = try OpenConnections(network, family)
             #expect(try backend.sparedConnections(in: network.pod).count == 2)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
@@ -42,11 +44,11 @@ struct SparedTests {
         }
     }
 
-    @Test("cut ones end on both sides, captured ones go on", arguments: IPAddress.Family.allCases)
-    func cut(family: IPAddress.Family) async throws {
+    @Test("cut ones end on both sides, captured ones go on", arguments: Means.allCases, IPAddress.Family.allCases)
+    func cut(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             let open = try OpenConnections(network, family)
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             try backend.apply(RedirectionPlan(), in: network.pod)
@@ -61,11 +63,11 @@ struct SparedTests {
         }
     }
 
-    @Test("the same addresses and ports again are captured", arguments: IPAddress.Family.allCases)
-    func reused(family: IPAddress.Family) async throws {
+    @Test("the same addresses and ports again are captured", arguments: Means.allCases, IPAddress.Family.allCases)
+    func reused(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
             let network = try Network()
-            let backend = NftablesBackend()
+            let backend = try means.backend()
             let target = Endpoint(Network.worldAddress(family), 7000)
             let source = Endpoint(Network.podAddress(family), 33_333)
             let far = try Listener(Endpoint(any(family), 7000), in: network.world)

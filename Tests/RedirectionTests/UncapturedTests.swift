@@ -81,7 +81,7 @@ struct UncapturedTests {
                 try app.connect(to: Endpoint(Network.worldAddress(family), 80))
             }
             // Without translation there is nobody whose refusal it could be: the connection waits in vain.
-            #expect(error?.code == (tested == .ebpf ? ETIMEDOUT : ECONNREFUSED))
+            #expect(error?.code == (tested.usesPrograms ? ETIMEDOUT : ECONNREFUSED))
             #expect(!world.hasConnection)
         }
     }

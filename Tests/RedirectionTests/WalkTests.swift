@@ -135,10 +135,10 @@ struct WalkTests {
     }
 
     @Test(
-        "D: the address of probes exempts no other port", arguments: IPAddress.Family.allCases)
-    func probeOfAnotherPort(family: IPAddress.Family) async throws {
+        "D: the address of probes exempts no other port", arguments: Means.allCases, IPAddress.Family.allCases)
+    func probeOfAnotherPort(means: Means, family: IPAddress.Family) async throws {
         try await onThread {
-            let network = try Self.enrolled(.nftables, RedirectionPlan(probePorts: [9090, 8081]))
+            let network = try Self.enrolled(means, RedirectionPlan(probePorts: [9090, 8081]))
             let ztunnel = try FakeZtunnel(family, in: network.pod)
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             let probe = try Stream(family: family, in: network.world)

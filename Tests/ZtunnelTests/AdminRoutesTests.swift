@@ -64,9 +64,18 @@ struct AdminRoutesTests {
         #expect(text(reply) == "shutdown now\n" && flag.isRaised)
     }
 
-    @Test("profiles that are not there say so", arguments: ["/debug/pprof/profile", "/debug/pprof/heap"])
-    func profiles(path: String) async throws {
-        let reply = try await ask("GET", path, [], try logs())
-        #expect(reply.status == 501 && text(reply).contains("no "))
+    @Test("there is no heap profiler, and the answer says so")
+    func heapProfile() async throws {
+        let reply = try await ask("GET", "/debug/pprof/heap", [], try logs())
+        #expect(reply.status == 501 && text(reply).contains("no heap profiler"))
+    }
+
+    @Test("a CPU profile that cannot be made says what to ask for")
+    func cpuProfile() async throws {
+        for (name, value) in [("seconds", "0"), ("seconds", "301"), ("seconds", "ten"), ("frequency", "1001")] {
+            let reply = try await ask("GET", "/debug/pprof/profile", [(name, value)], try logs())
+            #expect(
+                reply.status == 400 && text(reply).contains("\(name) is \"\(value)\"; use a whole number from 1 to"))
+        }
     }
 }

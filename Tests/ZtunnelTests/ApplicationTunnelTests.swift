@@ -21,13 +21,10 @@ struct ApplicationTunnelTests {
     /// Asks while the test plays the application.
     private func asking(
         _ authority: String, _ node: TestNode, _ server: TestPod, from outsider: TestPod
-    ) throws -> Task<ForeignClient.Answer, any Error> {
-        let certificate = try #require(node.certificate(of: outsider))
-        return Task {
-            try await ForeignClient.ask(
-                authority, at: Endpoint(server.v4, 15008), from: outsider, with: certificate,
-                expecting: [server.identity])
-        }
+    ) throws -> ForeignClient.Question {
+        try ForeignClient.begin(
+            authority, at: Endpoint(server.v4, 15008), from: outsider,
+            with: try #require(node.certificate(of: outsider)), expecting: [server.identity])
     }
 
     private func scene(
@@ -125,7 +122,7 @@ struct ApplicationTunnelTests {
         }
     }
 
-    @Test("200 comes after policy and the application's accept: 401 for the one, 503 for the other")
+    @Test("5. 200 comes after policy and the application's accept: 401 for the one, 503 for the other")
     func orderOfChecks() async throws {
         try await scene { node, server, outsider in
             // Nothing listens, and policy refuses: policy is asked first.
@@ -162,6 +159,11 @@ struct ApplicationTunnelTests {
                 try? Talk.send(call.raw, "GET / HTTP/1.1\r\n\r\n")
                 let rest = try? Talk.receive(call.raw)
                 #expect(rest?.contains("HTTP") != true, "from outside to \(port)")
+            }
+            for direction in ["outbound", "inbound"] {
+                try eventually("refusals on the way \(direction) are counted") {
+                    node.sample("apus_early_denials_total", "direction=\"\(direction)\"", #"reason="recursive""#) > 0
+                }
             }
             // A loop would go on opening connections.
             #expect(node.sample("istio_tcp_connections_opened_total") == 0)

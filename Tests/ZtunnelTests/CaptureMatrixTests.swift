@@ -113,6 +113,44 @@ struct CaptureMatrixTests {
         }
     }
 
+    @Test("9. REUSEPORT before bind: a second ztunnel can listen beside the first, unless INPOD_PORT_REUSE says no")
+    func portReuse() async throws {
+        for isShared in [true, false] {
+            try await scene(members: ["server"]) { node, client, server in
+                let network = PodNetwork(try server.namespace.duplicate())
+                try node.startProxy {
+                    $0.isDedicated = true
+                    $0.workloadInfo = OwnWorkload("shop/server/server")
+                    $0.ownNetwork = network
+                    $0.reusesPorts = isShared
+                }
+                for port: UInt16 in [15001, 15006, 15008] {
+                    let bound = try? server.namespace.run { () throws(SystemError) in
+                        let socket = try Sockets.tcp(dualStack: true)
+                        try Sockets.setReusePort(socket.raw)
+                        try Sockets.bind(socket.raw, to: Endpoint(.anyV6, port), dualStack: true)
+                    }
+                    #expect((bound != nil) == isShared, "\(port)")
+                }
+            }
+        }
+    }
+
+    @Test("9. spoofed only where source and destination differ: a pod that reaches itself is seen at its own address")
+    func toItself() async throws {
+        try await scene(members: ["client", "server"]) { node, client, _ in
+            node.store.apply([
+                .service(node.web()),
+                .workload(node.workload(client, services: [TestNode.web: PortMap([80: 8080])])),
+            ])
+            try node.startProxy()
+            try node.enrol(client)
+            let listener = try client.listen(port: 8080)
+            let held = try Held(client, to: TestNode.vipEndpoint, accepting: listener)
+            #expect(held.peer?.address == client.v4)
+        }
+    }
+
     @Test("client_uncaptured_dedicated: plain text and tunnels come in, the client's address kept")
     func clientUncapturedDedicated() async throws {
         try await scene(members: ["server"]) { node, client, server in

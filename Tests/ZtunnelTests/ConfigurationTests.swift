@@ -29,8 +29,8 @@ struct ConfigurationTests {
         #expect(configuration.packetMark == 99)
         #expect(!configuration.reusesPorts)
         #expect(configuration.keepsOriginalSource == false)
-        #expect(configuration.keepalive?.idle == .seconds(90))
-        #expect(configuration.keepalive?.userTimeout == .seconds(90 + 3 * 180))
+        #expect(configuration.keepalive.idle == .seconds(90))
+        #expect(configuration.keepalive.userTimeout == .seconds(90 + 3 * 180))
         #expect(configuration.userTimeoutEnabled)
         #expect(!configuration.localhostApplicationTunnel)
         #expect(!configuration.responseBaggage)
@@ -44,7 +44,7 @@ struct ConfigurationTests {
         #expect(configuration.trustDomainAliases == ["old.example", "test.example"])
         #expect(configuration.xdsHeaders == ["x_tenant": "a"])
         #expect(configuration.caHeaders == ["tenant": "b"])
-        #expect(try ZtunnelConfiguration(environment: ["KEEPALIVE_ENABLED": "false"]).keepalive == nil)
+        #expect(try !ZtunnelConfiguration(environment: ["KEEPALIVE_ENABLED": "false"]).keepaliveEnabled)
     }
 
     @Test(
@@ -71,8 +71,8 @@ struct ConfigurationTests {
         arguments: [
             ("PROXY_MODE", "dedicated", "needs PROXY_WORKLOAD_INFO"), ("PROXY_MODE", "both", "shared or dedicated"),
             ("PROXY_WORKLOAD_INFO", "a/b", "namespace/name/serviceaccount"),
-            ("ENABLE_PROXY", "false", "data path"),
-            ("FAKE_CA", "true", "prove nothing"), ("UNSTABLE_ENABLE_SOCKS5", "true", "SOCKS5"),
+            ("ENABLE_PROXY", "no", "true or false"), ("UNSTABLE_ENABLE_SOCKS5", "1", "true or false"),
+            ("FAKE_CA", "true", "prove nothing"),
             ("TLS12_ENABLED", "true", "TLS 1.3"), ("COMPLIANCE_POLICY", "fips-140-2", "pqc"),
         ])
     func notThere(name: String, value: String, reason: String) {
@@ -100,6 +100,50 @@ struct ConfigurationTests {
         #expect(throws: ConfigurationError.self) { _ = try ZtunnelConfiguration(environment: ["XDS_ADDRESS": ""]) }
         let local = try ZtunnelConfiguration(environment: ["XDS_ADDRESS": "", "LOCAL_XDS": "{}"])
         #expect(!local.hasDiscovery)
+    }
+
+    @Test("what takes sockets of ztunnel's own is refused where they are handed over, and nothing at all is not served")
+    func ownSocketsAlone() throws {
+        for (name, value) in [("UNSTABLE_ENABLE_SOCKS5", "true"), ("ENABLE_PROXY", "false")] {
+            var settings = try ZtunnelConfiguration(environment: [name: value])
+            let error = #expect(throws: ConfigurationError.self) { try settings.checkSockets() }
+            #expect(error?.variable == name)
+            #expect(error?.description.contains("\(name)=\(value) needs") == true)
+            settings.makesOwnSockets = true
+            try settings.checkSockets()
+        }
+        let nothing = #expect(throws: ConfigurationError.self) {
+            _ = try ZtunnelConfiguration(environment: ["ENABLE_PROXY": "false", "ISTIO_META_DNS_CAPTURE": "false"])
+        }
+        #expect(nothing?.variable == "ENABLE_PROXY")
+        #expect(try ZtunnelConfiguration(environment: [:]).illegalPorts == [15001, 15006, 15008])
+        let socks = try ZtunnelConfiguration(environment: ["UNSTABLE_ENABLE_SOCKS5": "true"])
+        #expect(socks.illegalPorts == [15001, 15006, 15008, 15080])
+    }
+
+    @Test("keep-alive and the user's timeout are what the sockets get")
+    func silenceLimits() throws {
+        #expect(try ZtunnelConfiguration(environment: [:]).silenceLimits == .standard)
+        let off = try ZtunnelConfiguration(environment: ["KEEPALIVE_ENABLED": "false", "USER_TIMEOUT_ENABLED": "true"])
+        #expect(off.silenceLimits.keepAlive == nil && off.silenceLimits.userTimeout == 1_800_000)
+        let own = try ZtunnelConfiguration(environment: [
+            "KEEPALIVE_TIME": "60s", "KEEPALIVE_INTERVAL": "5s", "KEEPALIVE_RETRIES": "3",
+            "USER_TIMEOUT_ENABLED": "true",
+        ])
+        let keepAlive = try #require(own.silenceLimits.keepAlive)
+        #expect(keepAlive.idle == 60 && keepAlive.interval == 5 && keepAlive.count == 3)
+        #expect(own.silenceLimits.userTimeout == 75_000)
+    }
+
+    @Test("where the DNS proxy listens")
+    func dnsAddresses() throws {
+        func addresses(_ text: String?) throws -> [String] {
+            let metadata = text.map { ["ISTIO_META_DNS_PROXY_ADDR": $0] } ?? [:]
+            return try ZtunnelConfiguration(environment: metadata).dnsListenAddresses.map(\.description)
+        }
+        #expect(try addresses(nil) == ["127.0.0.1:15053", "[::1]:15053"])
+        #expect(try addresses("localhost:5353") == ["127.0.0.1:5353", "[::1]:5353"])
+        #expect(try addresses("127.0.0.3:5300") == ["127.0.0.3:5300"])
     }
 
     @Test("dedicated to one workload, ztunnel asks for certificates in nobody else's name")

@@ -20,6 +20,29 @@ enum ForeignClient {
         _ authority: String, at endpoint: Endpoint, from pod: TestPod, with certificate: WorkloadCertificate,
         expecting expected: [SPIFFEIdentity]
     ) async throws -> Answer {
+        try await begin(authority, at: endpoint, from: pod, with: certificate, expecting: expected).value
+    }
+
+    /// A question that was asked.
+    struct Question: Sendable {
+        fileprivate let answers: AsyncStream<Answer>
+        fileprivate let thread: EventLoopThread<Exchange>
+
+        var value: Answer {
+            get async throws {
+                defer { thread.stop() }
+                // The connection's own time limits see to it that there is an answer.
+                for await answer in answers { return answer }
+                throw Unmet("no answer")
+            }
+        }
+    }
+
+    /// Asks, on a thread of its own: the test may play the application meanwhile, and block the few that tasks run on.
+    static func begin(
+        _ authority: String, at endpoint: Endpoint, from pod: TestPod, with certificate: WorkloadCertificate,
+        expecting expected: [SPIFFEIdentity]
+    ) throws -> Question {
         let context = try TLSContext.client(
             TLSMaterial(
                 certificateChain: certificate.chainDER, privateKey: certificate.privateKeyDER,
@@ -32,13 +55,10 @@ enum ForeignClient {
                 ConnectRequest(authority: authority)
             ) { continuation.yield($0) }
         }
-        defer { thread.stop() }
-        // The connection's own time limits see to it that there is an answer.
-        for await answer in answers { return answer }
-        throw Unmet("no answer")
+        return Question(answers: answers, thread: thread)
     }
 
-    private final class Exchange: HBONEConnectionDelegate, HBONEStreamDelegate {
+    fileprivate final class Exchange: HBONEConnectionDelegate, HBONEStreamDelegate {
         private let answer: (Answer) -> Void
         private var connection: HBONEConnection?
         private var hasAnswered = false

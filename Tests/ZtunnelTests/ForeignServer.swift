@@ -20,6 +20,8 @@ final class ForeignServer: Sendable {
         case refuse(Int)
         /// Accept, and relay to this address from within the server's pod.
         case take(Endpoint)
+        /// Let it wait.
+        case saysNothing
     }
 
     private let thread: EventLoopThread<Listener>
@@ -100,6 +102,7 @@ final class ForeignServer: Sendable {
                 identity: connection.peerIdentity?.description ?? "", connection: ObjectIdentifier(connection))
             switch answer(seen) {
             case .refuse(let status): stream.reject(status: status)
+            case .saysNothing: break
             case .take(let endpoint):
                 do {
                     let socket = try pod.connect(to: endpoint)

@@ -90,7 +90,7 @@ struct LifecycleTests {
         }
     }
 
-    @Test("registration precedes the first check: a change while the application is being connected to is not lost")
+    @Test("8. registration precedes the first check: a change while the application is being connected to is not lost")
     func changedWhileConnecting() async throws {
         try await scene { node, server, client, _ in
             // A full backlog: the connection to the application stays on its way.
@@ -176,14 +176,16 @@ struct LifecycleTests {
         }
     }
 
-    @Test("a pod that is being ended sends peers to new tunnels and serves what it has")
-    func terminating() async throws {
+    @Test(
+        "a pod that is being ended sends peers to new tunnels, opens new ones itself, and serves what it has",
+        arguments: ["server", "client"])
+    func terminating(whose: String) async throws {
         try await scene { node, server, client, _ in
             let listener = try server.listen(port: 8080)
             let target = Endpoint(server.v4, 8080)
             let old = try Held(client, to: target, accepting: listener)
             #expect(try client.tunnels(to: server) == 1)
-            try node.update(server, PodSettings(isTerminating: true))
+            try node.update(whose == "server" ? server : client, PodSettings(isTerminating: true))
             var newer: Held?
             try eventually("the next connection has a tunnel of its own") {
                 newer = nil
@@ -251,7 +253,10 @@ struct LifecycleTests {
             try Talk.send(waiting, "ping")
             try tunnelled.exchange()
             try plain.exchange()
+            // Away from the control side as it is, it does not become ready again.
+            #expect(node.readiness.pendingTasks.contains("workload proxy manager"))
             await ending.value
+            #expect(node.readiness.pendingTasks.contains("workload proxy manager"))
             for held in [tunnelled, plain] { try expectClosed(held.client.raw) }
             try node.startProxy()
             let accepted = try Talk.accept(listener)

@@ -96,7 +96,7 @@ struct OwnSocketsTests {
         }
     }
 
-    @Test("open connections and listeners outlive the control side; kept pods go on, a deleted one is cut at once")
+    @Test("10. open connections and listeners outlive the control side; kept pods go on, a deleted one is cut at once")
     func lifecycle() async throws {
         try await node { node, agent, client, server in
             let listener = try server.listen(port: 8080)
@@ -123,7 +123,7 @@ struct OwnSocketsTests {
         }
     }
 
-    @Test("the whole program: capabilities, hostile control sides, pending pods, keep and snapshot, exit")
+    @Test("10. the whole program: capabilities, hostile control sides, pending pods, keep and snapshot, exit")
     func program() throws {
         let folder = FileManager.default.temporaryDirectory.path + "/own-\(UInt32.random(in: 0 ... .max))"
         // The program becomes another user and has to reach the socket in it.

@@ -100,6 +100,9 @@ struct RevocationTests {
             defer { close(accepted.fd) }
             try exchange(connection, accepted.fd, "before")
             try fixture.revoke([try #require(node.certificate(of: revoked(client, server)))])
+            try await untilTrue("the list is in force") {
+                node.metrics.exposition().contains("apus_crl_revoked_certificates 1")
+            }
             // Both ends are told; the one that was cut says so.
             _ = try? Talk.receive(connection.raw)
             _ = try? Talk.receive(accepted.fd)
@@ -121,7 +124,7 @@ struct RevocationTests {
             defer { close(accepted.fd) }
             try exchange(connection, accepted.fd, "before")
             try fixture.revoke([], also: [[0x7f, 1, 2, 3]])
-            try eventually("the list is in force") {
+            try await untilTrue("the list is in force") {
                 node.metrics.exposition().contains("apus_crl_revoked_certificates 1")
             }
             try exchange(connection, accepted.fd, "after")
@@ -137,7 +140,7 @@ struct RevocationTests {
             defer { close(accepted.fd) }
             try exchange(connection, accepted.fd, "before")
             try fixture.write("nonsense")
-            try eventually("the door is closed") { node.metrics.exposition().contains("apus_crl_usable 0") }
+            try await untilTrue("the door is closed") { node.metrics.exposition().contains("apus_crl_usable 0") }
             try exchange(connection, accepted.fd, "after")
             // From outside the mesh: what an enrolled pod sends to 15008 goes through its own ztunnel.
             let outsider = try await node.pod("outsider", 3)
@@ -150,7 +153,7 @@ struct RevocationTests {
                 try node.log().contains("\(fixture.path) (CRL_PATH) cannot be used since ")
             }
             try fixture.revoke([])
-            try eventually("the door is open") { node.metrics.exposition().contains("\napus_crl_usable 1\n") }
+            try await untilTrue("the door is open") { node.metrics.exposition().contains("\napus_crl_usable 1\n") }
             let again = try await ForeignClient.ask(
                 "\(server.v4):8080", at: Endpoint(server.v4, 15008), from: outsider, with: foreign,
                 expecting: [server.identity])

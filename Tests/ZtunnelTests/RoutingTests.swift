@@ -63,6 +63,8 @@ struct RoutingTests {
                 defer { close(accepted.fd) }
                 #expect(try Talk.receive(accepted.fd, 1) == "x")
             }
+            #expect(
+                node.sample("istio_on_demand_dns_total", #"hostname="localhost""#, #"source_workload="client""#) == 2)
         }
     }
 
@@ -109,12 +111,37 @@ struct RoutingTests {
         try await waypoint(ofService: false)
     }
 
-    private func waypoint(ofService: Bool) async throws {
+    @Test("service_waypoint_hostname: a waypoint is found by its service's name", arguments: [true, false])
+    func serviceWaypointHostname(ofService: Bool) async throws {
+        try await waypoint(ofService: ofService, GatewayAddress(.hostname(Self.gate)), isService: true)
+    }
+
+    @Test("service_waypoint_workload_hostname: a waypoint is found by a workload's own name", arguments: [true, false])
+    func serviceWaypointWorkloadHostname(ofService: Bool) async throws {
+        let name = NamespacedHostname(namespace: "shop", hostname: "waypoint.example.com")
+        try await waypoint(ofService: ofService, GatewayAddress(.hostname(name)), hostname: name.hostname)
+    }
+
+    /// A service without an address, before waypoints or gateways.
+    private static let gate = NamespacedHostname(namespace: "shop", hostname: "gate.shop.svc.cluster.local")
+
+    private static func gateService(port: UInt16) -> Mesh.Service {
+        Mesh.Service(
+            name: "gate", namespace: "shop", hostname: gate.hostname, addresses: [], ports: [.init(port, target: 15008)]
+        )
+    }
+
+    /// - Parameters:
+    ///   - reference: How the waypoint is named; by its address when not given.
+    ///   - isService: Whether there is a service before it.
+    private func waypoint(
+        ofService: Bool, _ reference: GatewayAddress? = nil, isService: Bool = false, hostname: String = ""
+    ) async throws {
         try await onNode { node in
             let client = try await node.pod("client", 1)
             let server = try await node.pod("server", 2)
             let waypoint = try await node.pod("waypoint", 3)
-            let reference = GatewayAddress(.address(NetworkAddress(address: waypoint.v4)))
+            let reference = reference ?? GatewayAddress(.address(NetworkAddress(address: waypoint.v4)))
             let listener = try server.listen(port: 8080)
             let standIn = try ForeignServer(in: waypoint, with: try #require(node.certificate(of: waypoint))) { _ in
                 .take(Endpoint(server.v4, 8080))
@@ -122,7 +149,9 @@ struct RoutingTests {
             defer { standIn.stop() }
             node.store.apply([
                 .service(node.web(waypoint: ofService ? reference : nil)),
-                .workload(node.workload(client)), .workload(node.workload(waypoint)),
+                .workload(node.workload(client)), .service(Self.gateService(port: 15008)),
+                .workload(
+                    node.workload(waypoint, services: isService ? [Self.gate: PortMap([:])] : [:], hostname: hostname)),
                 .workload(
                     node.workload(
                         server, services: [TestNode.web: PortMap([80: 8080])], waypoint: ofService ? nil : reference)),
@@ -185,9 +214,11 @@ struct RoutingTests {
         }
     }
 
-    @Test("double_hbone: another network is reached through its gateway, in a tunnel of its own for each connection")
-    func doubleHBONE() async throws {
-        try await networks(accepting: "remote") { node, client, gateway, remote in
+    @Test(
+        "double_hbone1, double_hbone2: another network is reached through its gateway, by its address or its service's name, in a tunnel of its own for each connection",
+        arguments: [false, true])
+    func doubleHBONE(byName: Bool) async throws {
+        try await networks(accepting: "remote", gatewayByName: byName) { node, client, gateway, remote in
             let first = try remote.connect(client)
             let second = try remote.connect(client)
             try first.exchange()
@@ -233,7 +264,8 @@ struct RoutingTests {
 
     /// A client in the network `here`, a service in `there`, and the gateway between them.
     private func networks(
-        accepting name: String, _ body: (TestNode, TestPod, ForeignServer, Remote) throws -> Void
+        accepting name: String, gatewayByName: Bool = false,
+        _ body: (TestNode, TestPod, ForeignServer, Remote) throws -> Void
     ) async throws {
         try await onNode(MeshSettings(network: "here")) { node in
             let client = try await node.pod("client", 1)
@@ -250,14 +282,21 @@ struct RoutingTests {
                 near.stop()
                 far.stop()
             }
+            // The service's port is another than the gateway's own.
+            let reference =
+                gatewayByName
+                ? GatewayAddress(.hostname(Self.gate), port: 15009)
+                : GatewayAddress(.address(NetworkAddress(network: "here", address: gateway.v4)))
             node.store.apply([
                 .service(node.web(network: "here", names: [Self.identity(name)])),
-                .workload(node.workload(client, network: "here")), .workload(node.workload(gateway, network: "here")),
+                .service(Self.gateService(port: 15009)), .workload(node.workload(client, network: "here")),
+                .workload(
+                    node.workload(
+                        gateway, services: gatewayByName ? [Self.gate: PortMap([:])] : [:], network: "here")),
                 .workload(
                     node.workload(
                         remote, services: [TestNode.web: PortMap([80: 8080])], network: "there",
-                        networkGateway: GatewayAddress(
-                            .address(NetworkAddress(network: "here", address: gateway.v4))), addresses: [])),
+                        networkGateway: reference, addresses: [])),
             ])
             try node.startProxy()
             try node.enrol(client)

@@ -27,6 +27,21 @@ func eventually(_ what: String, seconds: Int = 10, _ isSo: () throws -> Bool) th
     throw Unmet("not in \(seconds) s: \(what)")
 }
 
+/// The same where what is waited for is done by a task: the thread is left to it between two questions.
+func untilTrue(_ what: String, seconds: Int = 20, _ isSo: () throws -> Bool) async throws {
+    let deadline = MonotonicClock.now + UInt64(seconds) * 1_000_000_000
+    while MonotonicClock.now < deadline {
+        if try isSo() { return }
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async {
+                poll(nil, 0, 3)
+                continuation.resume()
+            }
+        }
+    }
+    throw Unmet("not in \(seconds) s: \(what)")
+}
+
 /// A pod of the test: a namespace without a name, one interface on the test's bridge.
 final class TestPod: Sendable {
     let name: String
@@ -110,6 +125,7 @@ final class TestNode {
     let bridge: NetworkNamespace
     let store: MeshStore
     private(set) var metrics = MetricsRegistry()
+    private(set) var readiness = Readiness()
     let directory: String
     private(set) var proxy: ZtunnelProxy?
     /// What captures the pods that are enrolled from now on.
@@ -195,18 +211,20 @@ final class TestNode {
     func workload(
         _ pod: TestPod, hbone: Bool = true, policies: [String] = [], services: [NamespacedHostname: PortMap] = [:],
         applicationTunnel: Workload.ApplicationTunnel? = nil, waypoint: GatewayAddress? = nil, network: String = "",
-        networkGateway: GatewayAddress? = nil, addresses: [IPAddress]? = nil
+        networkGateway: GatewayAddress? = nil, addresses: [IPAddress]? = nil, hostname: String = ""
     ) -> Workload {
         Workload(
             uid: "Kubernetes//Pod/shop/\(pod.name)", name: pod.name, namespace: "shop",
-            addresses: addresses ?? [pod.v4, pod.v6], network: network, tunnelProtocol: hbone ? .hbone : .none,
+            addresses: addresses ?? [pod.v4, pod.v6], hostname: hostname, network: network,
+            tunnelProtocol: hbone ? .hbone : .none,
             serviceAccount: pod.serviceAccount, node: "n1", canonicalName: pod.name, kind: .pod,
             workloadName: pod.name, applicationTunnel: applicationTunnel, services: services,
             authorizationPolicies: policies, waypoint: waypoint, networkGateway: networkGateway)
     }
 
     func startProxy(
-        demand: (any MeshDemand)? = nil, _ configure: (inout ZtunnelConfiguration) -> Void = { _ in }
+        demand: (any MeshDemand)? = nil, certificates source: (any WorkloadCertificateSource)? = nil,
+        _ configure: (inout ZtunnelConfiguration) -> Void = { _ in }
     ) throws {
         var configuration = ZtunnelConfiguration()
         configuration.zdsSocket = directory + "/ztunnel/ztunnel.sock"
@@ -216,11 +234,11 @@ final class TestNode {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         // Each ztunnel has its own.
-        if proxy != nil { metrics = MetricsRegistry() }
+        if proxy != nil { (metrics, readiness) = (MetricsRegistry(), Readiness()) }
         let proxy = try ZtunnelProxy(
-            configuration, store: store, demand: demand, certificates: StaticCertificates(certificates),
-            metrics: metrics,
-            accessLog: try AccessLog(sink: .file(directory + "/access.log")), readiness: Readiness(), logger: logger)
+            configuration, store: store, demand: demand,
+            certificates: source ?? StaticCertificates(certificates), metrics: metrics,
+            accessLog: try AccessLog(sink: .file(directory + "/access.log")), readiness: readiness, logger: logger)
         try proxy.start()
         self.proxy = proxy
     }

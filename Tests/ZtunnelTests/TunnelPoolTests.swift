@@ -62,7 +62,7 @@ struct TunnelPoolTests {
         }
     }
 
-    @Test("a peer that takes one stream at a time does not make others wait")
+    @Test("14. a peer that takes one stream at a time does not make others wait")
     func peerLimit() async throws {
         try await onNode { node in
             let (client, server) = (try await node.pod("client", 1), try await node.pod("server", 2))

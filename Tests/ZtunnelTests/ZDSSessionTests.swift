@@ -4,7 +4,7 @@ import Testing
 
 @Suite("ZDS session")
 struct ZDSSessionTests {
-    @Test("pods that the snapshot does not name are stopped, kept and added ones are not")
+    @Test("10. pods that the snapshot does not name are stopped, kept and added ones are not")
     func snapshot() throws {
         var session = ZDSSession()
         #expect(try session.add("a") == .serve(uid: "a"))

@@ -5,17 +5,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/// Descriptors of loaded programs, and the first eight bytes of the hash of each (BPF_TAG_SIZE).
+/// A loaded program's descriptor, -1 without one, and the first eight bytes of its hash (BPF_TAG_SIZE).
+struct apus_program {
+    int descriptor;
+    uint8_t tag[8];
+};
+
+/// What captures, or else `forged` alone.
 struct apus_capture {
-    int egress, ingress, loopback;
-    uint8_t egress_tag[8], ingress_tag[8], loopback_tag[8];
+    struct apus_program egress, ingress, loopback, probe, line, forged;
     /// The iterator and its map of cookies; -1 where the kernel does not take it.
     int spare, spared;
 };
 
-/// Loads the programs. Returns 0, or a negative errno; `log` then holds what libbpf and the verifier said, cut to
-/// `size` with a zero at its end. With `error_of_spare` 0 the iterator is loaded as well.
+/// Loads the programs that capture. Returns 0, or a negative errno; `log` then holds what libbpf and the verifier said,
+/// cut to `size` with a zero at its end. With `error_of_spare` 0 the iterator is loaded as well.
 int apus_capture_load(struct apus_capture *capture, int *error_of_spare, char *log, size_t size);
+
+/// Loads the one program that stands behind capture by nf_tables. As above.
+int apus_capture_load_forged(struct apus_capture *capture, char *log, size_t size);
 
 /// Closes what was loaded.
 void apus_capture_close(struct apus_capture *capture);

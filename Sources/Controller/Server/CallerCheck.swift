@@ -5,7 +5,7 @@ import Logging
 
 /// Who sends a request. Every refusal looks the same from outside; why is in the log.
 struct CallerCheck: Sendable {
-    let verifier: NodeTokenVerifier
+    let verifier: any CallerVerifier
     let now: @Sendable () -> Date
     let metrics: ControllerMetrics
     let logger: Logger
@@ -13,16 +13,21 @@ struct CallerCheck: Sendable {
     /// What every refused caller is told.
     static let refusal = RPCError(code: .unauthenticated, message: "the request is not authenticated")
 
-    /// - Throws: ``refusal``.
-    func caller(_ metadata: Metadata, of service: String) async throws(RPCError) -> NodeTokenClaims {
+    /// What a caller is told who cannot be checked now: to come again.
+    static let unavailable = RPCError(code: .unavailable, message: "the request cannot be authenticated now")
+
+    /// - Throws: ``refusal``, or ``unavailable``.
+    func caller(_ metadata: Metadata, of service: String) async throws(RPCError) -> Caller {
         let headers = Array(metadata[stringValues: "authorization"])
         do throws(IdentityError) {
             guard headers.count <= 1 else {
                 throw IdentityError(.tokenMalformed, "the request has several authorization headers")
             }
-            return try await verifier.verify(authorization: headers.first, now: now())
+            return try await verifier.caller(token: BearerToken.token(of: headers.first), now: now())
         } catch {
-            throw refuse(service, error.code.rawValue, "\(error)")
+            let isUnavailable = error.code == .authorityUnreachable
+            let refusal = refuse(service, error.code.rawValue, "\(error)")
+            throw isUnavailable ? Self.unavailable : refusal
         }
     }
 

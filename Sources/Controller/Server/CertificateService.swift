@@ -5,7 +5,8 @@ import IstioAPI
 import Logging
 import Mesh
 
-/// Istio's certificate service, for node proxies that ask on behalf of the pods on their node.
+/// Istio's certificate service, for node proxies that ask on behalf of the pods on their node, and for pods that ask for
+/// themselves.
 ///
 /// The name in a certificate comes from the token or from the identity the proxy asks for, never from the request's
 /// own wishes; a proxy gets identities only of pods that run on its node. What is wrong stays in the log.
@@ -31,7 +32,7 @@ struct CertificateService: Istio_V1_Auth_IstioCertificateService.StreamingServic
     }
 
     private func sign(
-        _ request: Istio_V1_Auth_IstioCertificateRequest, for caller: NodeTokenClaims
+        _ request: Istio_V1_Auth_IstioCertificateRequest, for caller: Caller
     ) async throws(RPCError) -> Istio_V1_Auth_IstioCertificateResponse {
         let identity = try await identity(request, caller)
         do {
@@ -52,9 +53,13 @@ struct CertificateService: Istio_V1_Auth_IstioCertificateService.StreamingServic
 
     /// Whom the certificate is for.
     private func identity(
-        _ request: Istio_V1_Auth_IstioCertificateRequest, _ caller: NodeTokenClaims
+        _ request: Istio_V1_Auth_IstioCertificateRequest, _ caller: Caller
     ) async throws(RPCError) -> SPIFFEIdentity {
         guard let field = request.metadata.fields["ImpersonatedIdentity"] else {
+            guard await pods.isThere(caller) else {
+                throw check.refuse(
+                    Self.name, "podUnknown", "\(caller): there is no such pod of that account", node: caller.node)
+            }
             return SPIFFEIdentity(
                 trustDomain: authority.trustDomain, namespace: caller.namespace,
                 serviceAccount: caller.serviceAccount)
@@ -63,9 +68,12 @@ struct CertificateService: Istio_V1_Auth_IstioCertificateService.StreamingServic
             throw check.refuse(
                 Self.name, "identityMalformed", "the impersonated identity is none", node: caller.node)
         }
-        guard await pods.hasPod(of: identity, onNode: caller.node) else {
+        guard let node = await pods.node(of: caller) else {
             throw check.refuse(
-                Self.name, "identityNotOnNode", "no pod of \(identity) runs on the node", node: caller.node)
+                Self.name, "notANode", "\(caller) asked for \(identity) and speaks for no node", node: caller.node)
+        }
+        guard await pods.hasPod(of: identity, onNode: node) else {
+            throw check.refuse(Self.name, "identityNotOnNode", "no pod of \(identity) runs on the node", node: node)
         }
         return identity
     }

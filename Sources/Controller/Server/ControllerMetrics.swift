@@ -12,6 +12,8 @@ struct ControllerMetrics: Sendable {
     let warnings: GaugeFamily
     let resources: GaugeFamily
     let recomputations: CounterFamily
+    let conditions: CounterFamily
+    let leads: GaugeFamily
 
     init(_ registry: MetricsRegistry) throws(MetricsError) {
         self.registry = registry
@@ -28,6 +30,11 @@ struct ControllerMetrics: Sendable {
         resources = try registry.gauge("apus_controller_resources", "Resources published", labels: ["type"])
         recomputations = try registry.counter(
             "apus_controller_recomputations_total", "Times the resources were computed from the objects")
+        conditions = try registry.counter(
+            "apus_controller_condition_writes_total", "Conditions written into objects, by outcome: written, failed",
+            labels: ["outcome"])
+        leads = try registry.gauge(
+            "apus_controller_leader", "1 while this replica is the one that writes into the cluster")
     }
 
     /// Values that are read when somebody asks.
@@ -44,9 +51,8 @@ struct ControllerMetrics: Sendable {
         try registry.gauge("apus_controller_discovery_refusals", "Responses that clients refused since the start") {
             Double(server.counts.refusals)
         }
-        let end = authority.rootNotAfter.timeIntervalSince1970
         try registry.gauge(
             "apus_controller_root_certificate_expiry_timestamp_seconds", "When the authority's root ends"
-        ) { end }
+        ) { authority.rootNotAfter.timeIntervalSince1970 }
     }
 }

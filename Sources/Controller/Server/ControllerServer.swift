@@ -9,7 +9,8 @@ import NIOCore
 public import ObjectSource
 import Observability
 
-/// The control plane: discovery and certificates on one TLS port, node tokens on a socket in its state directory.
+/// The control plane: discovery and certificates on one TLS port and, without a cluster, node tokens on a socket in its
+/// state directory.
 public final class ControllerServer: Sendable {
     /// The names that proxies expect a control plane by.
     static let serverNames = ["istiod.istio-system.svc", "localhost"]
@@ -18,21 +19,34 @@ public final class ControllerServer: Sendable {
 
     public let discovery: DiscoveryServer
     /// PEM, for those who connect.
-    public let rootPEM: String
+    public var rootPEM: String { parts.authority.rootPEM }
     /// Ready once the objects are published and the port is open.
     public let readiness = Readiness()
 
-    private let settings: ControllerSettings
-    private let source: any ObjectSource
+    /// What a controller is made of, wherever its objects come from.
+    struct Parts: Sendable {
+        var source: any ObjectSource
+        var authority: EmbeddedCA
+        var verifier: any CallerVerifier
+        /// Service accounts whose pods speak for the node they run on.
+        var nodeAccounts: Set<ObjectName> = []
+        /// Issues node tokens on a socket in this directory; none where a cluster issues tokens.
+        var tokens: (issuer: NodeTokenIssuer, directory: String)?
+        /// Told of every state that is published.
+        var observe: @Sendable (MeshPublisher.Report) -> Void = { _ in }
+    }
+
+    private let settings: ControllerSettings.Serving
+    private let parts: Parts
     let publisher: MeshPublisher
     private let pods: PodDirectory
-    private let tokens: NodeTokenIssuer
     private let certificates: ServerCertificates
-    private let metrics: ControllerMetrics
+    let metrics: ControllerMetrics
     private let transport: HTTP2ServerTransport.Posix
     private let server: GRPCServer<HTTP2ServerTransport.Posix>
     private let listener: ListenerGuard
     private let listening: Readiness.Task
+    private let objects: Readiness.Task
     private let now: @Sendable () -> Date
     private let logger: Logger
 
@@ -52,51 +66,54 @@ public final class ControllerServer: Sendable {
             throw ControllerError(
                 .source, "the objects cannot be read", cause: "\(error)", hint: "check --source and --status")
         }
-        try await self.init(settings, source: source, logger: logger, now: now)
+        let parts = try await Parts(settings, source, now: now())
+        try self.init(settings.serving, parts, logger: logger, now: now)
     }
 
     init(
-        _ settings: ControllerSettings, source: any ObjectSource, logger: Logger, now: @escaping @Sendable () -> Date
-    ) async throws(ControllerError) {
+        _ settings: ControllerSettings.Serving, _ parts: Parts, logger: Logger, now: @escaping @Sendable () -> Date
+    ) throws(ControllerError) {
         self.settings = settings
-        self.source = source
+        self.parts = parts
         self.logger = logger
         self.now = now
         discovery = DiscoveryServer(logger: logger)
         listener = ListenerGuard(logger: logger)
         do {
-            let authority = try EmbeddedCA(
-                directory: settings.state, trustDomain: settings.mesh.trustDomain, now: now())
-            tokens = try await NodeTokenIssuer(directory: settings.state)
-            rootPEM = authority.rootPEM
             metrics = try ControllerMetrics(MetricsRegistry())
-            try metrics.watch(discovery, authority)
+            try metrics.watch(discovery, parts.authority)
             var addresses: Set<IPAddress> = [.loopbackV4, .loopbackV6]
             if !settings.listen.address.isUnspecified { addresses.insert(settings.listen.address) }
             certificates = try ServerCertificates(
-                authority, names: Self.serverNames + settings.serverNames, addresses: addresses.sorted(), now: now())
-            let snapshot = source.snapshot()
-            pods = PodDirectory(snapshot, settings.mesh, patience: Self.patience)
-            publisher = MeshPublisher(MeshTranslation(settings.mesh), discovery, metrics, logger)
-            publisher.publish(snapshot)
-            let check = CallerCheck(verifier: tokens.verifier, now: now, metrics: metrics, logger: logger)
+                parts.authority, names: Self.serverNames + settings.serverNames, addresses: addresses.sorted(),
+                now: now())
+            let snapshot = parts.source.snapshot()
+            pods = PodDirectory(
+                snapshot, settings.mesh, nodeAccounts: parts.nodeAccounts, patience: Self.patience)
+            publisher = MeshPublisher(
+                MeshTranslation(settings.mesh), discovery, metrics, logger, observe: parts.observe)
+            // What is known of a cluster is nothing until all of it is.
+            if parts.source.health.isSynced { publisher.publish(snapshot) }
+            let check = CallerCheck(verifier: parts.verifier, now: now, metrics: metrics, logger: logger)
             transport = try Self.transport(settings, certificates, listener)
             server = GRPCServer(
                 transport: transport,
                 services: [
                     DiscoveryService(discovery) { metadata in
-                        try await check.caller(metadata, of: "discovery").node
+                        let caller = try await check.caller(metadata, of: "discovery")
+                        return caller.node.isEmpty ? "\(caller)" : caller.node
                     },
-                    CertificateService(authority: authority, check: check, pods: pods, metrics: metrics),
+                    CertificateService(authority: parts.authority, check: check, pods: pods, metrics: metrics),
                 ])
         } catch {
             throw ControllerError(.authority, "the controller cannot be set up", cause: "\(error)")
         }
         listening = readiness.pending("listen at \(settings.listen)")
+        objects = readiness.pending("objects")
     }
 
     private static func transport(
-        _ settings: ControllerSettings, _ certificates: ServerCertificates, _ listener: ListenerGuard
+        _ settings: ControllerSettings.Serving, _ certificates: ServerCertificates, _ listener: ListenerGuard
     ) throws -> HTTP2ServerTransport.Posix {
         let address: GRPCNIOTransportCore.SocketAddress =
             settings.listen.address.isV4
@@ -130,6 +147,8 @@ public final class ControllerServer: Sendable {
         }
     }
 
+    /// How far what is known of the objects can be relied on.
+    var health: ObjectSourceHealth { parts.source.health }
     /// What is wrong with the source.
     public var problems: [ObjectProblem] { publisher.problems }
     /// Policies that are not, or not wholly, in force.
@@ -146,10 +165,13 @@ public final class ControllerServer: Sendable {
     ///
     /// - Throws: ``ControllerError`` when a port or the socket cannot be had, or a listener fails.
     public func run() async throws {
-        let socket = try TokenSocket(directory: settings.state, answers: tokenAnswers, logger: logger)
-        defer { socket.close() }
+        let socket = try parts.tokens.map { tokens in
+            try TokenSocket(directory: tokens.directory, answers: answers(tokens.issuer), logger: logger)
+        }
+        defer { socket?.close() }
         let admin = try await startAdmin()
         do {
+            try await publishFirst()
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 // True: the whole is over.
                 group.addTask {
@@ -193,10 +215,31 @@ public final class ControllerServer: Sendable {
         }
     }
 
+    /// Nobody is served before the objects have been read whole: to whom nothing is told, nothing is left.
+    private func publishFirst() async throws {
+        for await snapshot in parts.source.snapshots() {
+            publish(snapshot)
+            return objects.done()
+        }
+        throw CancellationError()
+    }
+
     private func follow() async {
-        for await snapshot in source.snapshots() {
-            pods.update(snapshot)
-            publisher.publish(snapshot)
+        for await snapshot in parts.source.snapshots() { publish(snapshot) }
+    }
+
+    private func publish(_ snapshot: ObjectSnapshot) {
+        pods.update(snapshot)
+        publisher.publish(snapshot)
+    }
+
+    /// Takes a certificate from the authority as it is now.
+    func authorityChanged() {
+        do {
+            try certificates.renew(now: now())
+            logger.info("server certificate renewed, as the authority has changed")
+        } catch {
+            logger.error("the server certificate cannot be renewed", metadata: ["reason": "\(error)"])
         }
     }
 
@@ -215,9 +258,9 @@ public final class ControllerServer: Sendable {
         }
     }
 
-    private var tokenAnswers: TokenSocket.Answers {
+    private func answers(_ tokens: NodeTokenIssuer) -> TokenSocket.Answers {
         TokenSocket.Answers(
-            token: { [tokens, metrics, now] node throws(IdentityError) in
+            token: { [metrics, now] node throws(IdentityError) in
                 let issued = try await tokens.issue(node: node, now: now())
                 metrics.tokens.single.increment()
                 return issued

@@ -1,6 +1,6 @@
 public import Addressing
 
-/// What a controller needs to know to start.
+/// What a controller that reads folders needs to know to start.
 public struct ControllerSettings: Sendable {
     /// The folder of objects that a user writes to.
     public var source: String
@@ -8,20 +8,29 @@ public struct ControllerSettings: Sendable {
     public var status: String
     /// The folder of keys: the controller's alone, and not inside the others.
     public var state: String
-    /// Where discovery and certificates are served; port 0 lets the system choose.
-    public var listen: Endpoint
-    /// Where metrics and readiness are served; `nil` for nowhere.
-    public var admin: Endpoint?
-    public var mesh = MeshConfiguration()
-    /// More names for the server's certificate.
-    public var serverNames: [String] = []
+    public var serving: Serving
+
+    /// What is served, whom and where.
+    public struct Serving: Sendable {
+        /// Where discovery and certificates are served; port 0 lets the system choose.
+        public var listen: Endpoint
+        /// Where metrics and readiness are served; `nil` for nowhere.
+        public var admin: Endpoint?
+        public var mesh = MeshConfiguration()
+        /// More names for the server's certificate.
+        public var serverNames: [String] = []
+
+        public init(listen: Endpoint, admin: Endpoint? = nil) {
+            self.listen = listen
+            self.admin = admin
+        }
+    }
 
     public init(source: String, status: String, state: String, listen: Endpoint, admin: Endpoint? = nil) {
         self.source = source
         self.status = status
         self.state = state
-        self.listen = listen
-        self.admin = admin
+        serving = Serving(listen: listen, admin: admin)
     }
 }
 
@@ -33,6 +42,7 @@ public struct ControllerError: Error, Sendable, CustomStringConvertible {
         case authority
         case listen
         case tokenSocket
+        case meshConfig
     }
 
     public let code: Code

@@ -20,6 +20,14 @@ final class MeshPublisher: Sendable {
         var version: UInt64 = 0
     }
 
+    /// What was published, for those who tell users of it.
+    struct Report: Sendable {
+        var objects: ObjectSnapshot
+        var conditions: [ObjectCondition]
+        var warnings: [PolicyWarning]
+    }
+
+    private let observe: @Sendable (Report) -> Void
     private let translation: MeshTranslation
     private let translator: Mutex<MeshTranslator>
     private let server: DiscoveryServer
@@ -28,7 +36,11 @@ final class MeshPublisher: Sendable {
     private let state = Mutex(State())
     private let changes = ChangeSignal()
 
-    init(_ translation: MeshTranslation, _ server: DiscoveryServer, _ metrics: ControllerMetrics, _ logger: Logger) {
+    init(
+        _ translation: MeshTranslation, _ server: DiscoveryServer, _ metrics: ControllerMetrics, _ logger: Logger,
+        observe: @escaping @Sendable (Report) -> Void = { _ in }
+    ) {
+        self.observe = observe
         self.translation = translation
         translator = Mutex(MeshTranslator(translation))
         self.server = server
@@ -57,6 +69,8 @@ final class MeshPublisher: Sendable {
         report(objects.problems)
         state.withLock { $0.version = objects.version }
         changes.notify()
+        let (conditions, warnings) = state.withLock { ($0.conditions, $0.warnings) }
+        observe(Report(objects: objects, conditions: conditions, warnings: warnings))
     }
 
     private func publish(_ outcome: MeshTranslation.Outcome) throws {

@@ -49,7 +49,8 @@ struct Conditions {
         if let refusal = found.refusal {
             return ObjectCondition(
                 object.key, reporter, type: Self.waypointBound, isTrue: false, reason: refusal.rawValue,
-                message: "\(refusal.text(wish)); traffic goes past its policies")
+                message: "\(refusal.text(wish)); traffic goes past its policies",
+                generation: object.metadata.generation)
         }
         var message = "Successfully attached to waypoint \(wish)."
         if reporter == .service {
@@ -61,7 +62,8 @@ struct Conditions {
             message += " \(problem.rawValue): the second waypoint gets no traffic."
         }
         return ObjectCondition(
-            object.key, reporter, type: Self.waypointBound, isTrue: true, reason: "WaypointAccepted", message: message)
+            object.key, reporter, type: Self.waypointBound, isTrue: true, reason: "WaypointAccepted", message: message,
+            generation: object.metadata.generation)
     }
 
     // MARK: Policies of layer 4
@@ -73,11 +75,12 @@ struct Conditions {
             guard let found = byPolicy[policy.metadata.objectName.description] else {
                 return ObjectCondition(
                     key, .ztunnelPolicy, type: Self.ztunnelAccepted, isTrue: true, reason: "Accepted",
-                    message: "attached to ztunnel")
+                    message: "attached to ztunnel", generation: policy.metadata.generation)
             }
             return ObjectCondition(
                 key, .ztunnelPolicy, type: Self.ztunnelAccepted, isTrue: false, reason: "UnsupportedValue",
-                message: Set(found.map(\.message)).sorted().joined(separator: "; "))
+                message: Set(found.map(\.message)).sorted().joined(separator: "; "),
+                generation: policy.metadata.generation)
         }
     }
 
@@ -90,7 +93,8 @@ struct Conditions {
                 return ObjectCondition(
                     KubernetesObject.authorizationPolicy(policy).key, .waypointPolicy,
                     ancestor: "\(target.kind)/\(target.name)", type: Self.waypointAccepted,
-                    isTrue: reason == "Accepted", reason: reason, message: message)
+                    isTrue: reason == "Accepted", reason: reason, message: message,
+                    generation: policy.metadata.generation)
             }
         }
     }

@@ -17,6 +17,8 @@ public struct MeshConfiguration: Hashable, Sendable {
 
     /// Configuration that names another revision is not read.
     public var revision = "default"
+    /// Namespaces that one of them matches are the mesh's, beside the root namespace; all are when there is none.
+    public var discoverySelectors: [LabelSelector] = []
     /// Who has a waypoint takes connections from nobody else.
     public var allowsWaypointsOnly = false
     /// Who sees the hosts of service entries, by the labels of the entries' namespace. The first that matches counts;
@@ -42,6 +44,13 @@ public struct MeshConfiguration: Hashable, Sendable {
     }
 
     public init() {}
+
+    /// Whether objects of a namespace are read at all.
+    func isDiscovered(_ namespace: String, in namespaces: [String: Namespace]) -> Bool {
+        guard !discoverySelectors.isEmpty, namespace != rootNamespace else { return true }
+        let labels = namespaces[namespace]?.metadata.labels ?? [:]
+        return discoverySelectors.contains { $0.matches(labels) }
+    }
 
     func visibility(ofEntriesIn namespace: [String: String]) -> EntryVisibility {
         entryVisibility.first { $0.namespaces.matches(namespace) }?.visibility ?? .everywhere

@@ -18,10 +18,12 @@ public struct ObjectCondition: Hashable, Sendable, Comparable {
     public let isTrue: Bool
     public let reason: String
     public let message: String
+    /// The form of the object that this is said of; 0 where forms are not counted.
+    public let generation: Int64
 
     public init(
         _ object: ObjectKey, _ reporter: Reporter, ancestor: String = "", type: String, isTrue: Bool, reason: String,
-        message: String
+        message: String, generation: Int64 = 0
     ) {
         self.object = object
         self.reporter = reporter
@@ -30,6 +32,7 @@ public struct ObjectCondition: Hashable, Sendable, Comparable {
         self.isTrue = isTrue
         self.reason = reason
         self.message = message
+        self.generation = generation
     }
 
     public static func < (left: ObjectCondition, right: ObjectCondition) -> Bool {

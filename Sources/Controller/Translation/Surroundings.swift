@@ -16,7 +16,7 @@ struct Surroundings {
     let hosts: HostTable
 
     init(_ configuration: MeshConfiguration, _ all: ObjectSnapshot) {
-        let objects = Self.ofRevision(configuration.revision, all)
+        let objects = Self.discovered(configuration, Self.ofRevision(configuration.revision, all))
         self.configuration = configuration
         self.objects = objects
         network = objects.namespaces[configuration.rootNamespace]?.metadata.labels[Self.networkLabel] ?? ""
@@ -38,6 +38,26 @@ struct Surroundings {
         objects.serviceEntries = all.serviceEntries.filter { isOurs($0.value.metadata) }
         objects.workloadEntries = all.workloadEntries.filter { isOurs($0.value.metadata) }
         return objects
+    }
+
+    /// What lies in namespaces that are not the mesh's is not there. Pods are asked for one by one (``isDiscovered(_:)``).
+    private static func discovered(_ configuration: MeshConfiguration, _ all: ObjectSnapshot) -> ObjectSnapshot {
+        guard !configuration.discoverySelectors.isEmpty else { return all }
+        let names = Set(all.namespaces.keys.filter { configuration.isDiscovered($0, in: all.namespaces) })
+        func isIn(_ name: ObjectName) -> Bool { names.contains(name.namespace) }
+        var objects = all
+        objects.services = all.services.filter { isIn($0.key) }
+        objects.endpointSlices = all.endpointSlices.filter { isIn($0.key) }
+        objects.authorizationPolicies = all.authorizationPolicies.filter { isIn($0.key) }
+        objects.peerAuthentications = all.peerAuthentications.filter { isIn($0.key) }
+        objects.gateways = all.gateways.filter { isIn($0.key) }
+        objects.serviceEntries = all.serviceEntries.filter { isIn($0.key) }
+        objects.workloadEntries = all.workloadEntries.filter { isIn($0.key) }
+        return objects
+    }
+
+    func isDiscovered(_ namespace: String) -> Bool {
+        configuration.isDiscovered(namespace, in: objects.namespaces)
     }
 
     /// Where in the world a node is.

@@ -18,10 +18,12 @@ struct WorkloadTranslation {
 
     private var configuration: MeshConfiguration { surroundings.configuration }
 
-    /// `nil` for a pod that has ended or has no address yet.
+    /// `nil` for a pod that has ended or has no address yet, or whose namespace is not the mesh's.
     func workload(_ pod: Pod) -> Workload? {
         let addresses = pod.status.podIPs.compactMap { IPAddress($0) }
-        guard pod.status.phase?.isTerminal != true, !addresses.isEmpty else { return nil }
+        guard pod.status.phase?.isTerminal != true, !addresses.isEmpty,
+            surroundings.isDiscovered(pod.metadata.namespace)
+        else { return nil }
         let (tunnel, isNative) = Self.tunnel(pod.metadata)
         let workloadName = WorkloadName.of(pod)
         let services = memberships.services(of: pod)

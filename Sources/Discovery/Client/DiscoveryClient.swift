@@ -3,6 +3,7 @@ import GRPCCore
 import GRPCNIOTransportHTTP2
 import GRPCProtobuf
 import IstioAPI
+import LinuxNetwork
 public import Logging
 public import Mesh
 import Synchronization
@@ -101,8 +102,7 @@ public final class DiscoveryClient: Sendable {
     private static let mostEnding = 8
 
     private func connect() async {
-        var backoff = ReconnectBackoff(minimum: settings.minimumBackoff, maximum: settings.maximumBackoff)
-        var generator = SystemRandomNumberGenerator()
+        var backoff = Backoff(shortest: settings.minimumBackoff, longest: settings.maximumBackoff)
         // Connections that are over and not yet closed: a server that does not answer TLS's farewell takes seconds for
         // it, and nobody is to wait so long for the next one.
         var ending: Deque<Task<Void, any Error>> = []
@@ -117,7 +117,7 @@ public final class DiscoveryClient: Sendable {
             if Task.isCancelled { return }
             onEvent(.terminated(termination))
             if worked { backoff.reset() }
-            let pause = backoff.next(using: &generator)
+            let pause = backoff.next()
             if termination == .reconnect || termination == .complete {
                 logger.debug("discovery stream ended", metadata: ["reason": "\(error)", "retry_in": "\(pause)"])
             } else {

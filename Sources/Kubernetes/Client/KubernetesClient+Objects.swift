@@ -58,11 +58,13 @@ extension KubernetesClient {
         ).root
     }
 
+    /// - Parameter manager: Who writes, where it is not the client's own ``ClientSettings/fieldManager``.
     @discardableResult
     public func patch(
-        _ resource: APIResource, _ name: String, _ patch: Patch, namespace: String? = nil, subresource: String? = nil
+        _ resource: APIResource, _ name: String, _ patch: Patch, namespace: String? = nil,
+        subresource: String? = nil, manager: String? = nil
     ) async throws(KubernetesError) -> DocumentNode {
-        var query = [(name: "fieldManager", value: settings.fieldManager)]
+        var query = [(name: "fieldManager", value: manager ?? settings.fieldManager)]
         if case .apply(_, force: true) = patch { query.append(("force", "true")) }
         return try await send(
             Request(

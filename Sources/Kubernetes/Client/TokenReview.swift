@@ -27,6 +27,22 @@ public struct ReviewedToken: Sendable, Hashable {
 }
 
 extension KubernetesClient {
+    /// Asks the server about a token, and no longer than `limit`.
+    ///
+    /// - Returns: `nil` when the token is not good, or for none of the audiences.
+    /// - Throws: `timeout` among others.
+    public func review(
+        token: String, audiences: [String], within limit: Duration
+    ) async throws(KubernetesError) -> ReviewedToken? {
+        do {
+            return try await withDeadline(limit, doing: "create \(APIResource.tokenReviews)") {
+                try await self.review(token: token, audiences: audiences)
+            }
+        } catch {
+            throw KubernetesError(error, doing: "create \(APIResource.tokenReviews)")
+        }
+    }
+
     /// Asks the server about a token.
     ///
     /// - Returns: `nil` when the token is not good, or for none of the audiences.

@@ -1,3 +1,4 @@
+import LinuxNetwork
 import Logging
 import ObjectSource
 

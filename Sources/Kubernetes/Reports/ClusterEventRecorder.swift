@@ -1,16 +1,17 @@
 import Foundation
+import LinuxNetwork
 import Logging
 import ObjectSource
 import Synchronization
 
-/// Writes Events on pods. Recording never waits: events are written one after the other behind it, tried again while the
+/// Writes Events on objects. Recording never waits: events are written one after the other behind it, tried again while the
 /// server is away, and the oldest are dropped when too many wait.
 public final class ClusterEventRecorder: PodEventRecorder {
     /// Events that may wait.
     static let maximumWaiting = 1024
     static let attempts = 8
 
-    private let queue: AsyncStream<PodEvent>.Continuation
+    private let queue: AsyncStream<ObjectEvent>.Continuation
     private let worker: Task<Void, Never>
 
     /// - Parameters:
@@ -20,7 +21,7 @@ public final class ClusterEventRecorder: PodEventRecorder {
         _ client: KubernetesClient, component: String, instance: String, log: Logger = Logger(label: "events")
     ) {
         let (events, queue) = AsyncStream.makeStream(
-            of: PodEvent.self, bufferingPolicy: .bufferingNewest(Self.maximumWaiting))
+            of: ObjectEvent.self, bufferingPolicy: .bufferingNewest(Self.maximumWaiting))
         self.queue = queue
         let writer = EventWriter(client: client, component: component, instance: instance, log: log)
         worker = Task {
@@ -31,7 +32,9 @@ public final class ClusterEventRecorder: PodEventRecorder {
 
     deinit { close() }
 
-    public func record(_ event: PodEvent) async throws(ObjectSourceError) { queue.yield(event) }
+    public func record(_ event: PodEvent) async throws(ObjectSourceError) { record(ObjectEvent(event)) }
+
+    public func record(_ event: ObjectEvent) { queue.yield(event) }
 
     /// Drops what waits.
     public func close() {
@@ -46,7 +49,7 @@ private struct EventWriter: Sendable {
     let instance: String
     let log: Logger
 
-    func write(_ event: PodEvent, _ book: inout EventBook) async {
+    func write(_ event: ObjectEvent, _ book: inout EventBook) async {
         let now = Date()
         let suffix = String(UInt64.random(in: .min ... .max), radix: 16)
         guard let entry = book.note(event, at: now.timeIntervalSince1970, suffix: suffix) else { return }
@@ -69,7 +72,8 @@ private struct EventWriter: Sendable {
                     log.warning(
                         "an event cannot be written",
                         metadata: [
-                            "pod": "\(event.pod.name)", "reason": "\(event.reason)", "message": "\(event.message)",
+                            "object": "\(event.subject.kind) \(event.subject.name)", "reason": "\(event.reason)",
+                            "message": "\(event.message)",
                             "error": "\(error)",
                         ])
                     return book.forget(event)
@@ -82,33 +86,36 @@ private struct EventWriter: Sendable {
         if case .create = entry { true } else { false }
     }
 
-    private func put(_ entry: EventBook.Entry, _ event: PodEvent, _ date: Date) async throws(KubernetesError) {
+    private func put(_ entry: EventBook.Entry, _ event: ObjectEvent, _ date: Date) async throws(KubernetesError) {
         let now = date.formatted(.iso8601)
-        let pod = event.pod.name
+        let subject = event.subject
+        // Events on what is in no namespace lie in this one.
+        let namespace = subject.name.namespace.isEmpty ? "default" : subject.name.namespace
         switch entry {
         case .create(let name, let count):
             var object: [String: JSON] = [
-                "apiVersion": "v1", "kind": "Pod", "name": .string(pod.name), "namespace": .string(pod.namespace),
+                "apiVersion": .string(subject.apiVersion), "kind": .string(subject.kind),
+                "name": .string(subject.name.name), "namespace": .string(subject.name.namespace),
             ]
-            if !event.pod.uid.isEmpty { object["uid"] = .string(event.pod.uid) }
+            if !subject.uid.isEmpty { object["uid"] = .string(subject.uid) }
             try await client.create(
                 .events,
                 [
                     "apiVersion": "v1", "kind": "Event",
-                    "metadata": ["name": .string(name), "namespace": .string(pod.namespace)],
+                    "metadata": ["name": .string(name), "namespace": .string(namespace)],
                     "involvedObject": .object(object), "type": .string(event.type), "reason": .string(event.reason),
                     "message": .string(EventText.bounded(event.message)), "count": .integer(count),
                     "firstTimestamp": .string(now), "lastTimestamp": .string(now),
                     "source": ["component": .string(component), "host": .string(instance)],
                     "reportingComponent": .string(component), "reportingInstance": .string(instance),
-                ], namespace: pod.namespace)
+                ], namespace: namespace)
         case .update(let name, let count):
             try await client.patch(
                 .events, name,
                 .merge([
                     "count": .integer(count), "lastTimestamp": .string(now),
                     "message": .string(EventText.bounded(event.message)),
-                ]), namespace: pod.namespace)
+                ]), namespace: namespace)
         }
     }
 }

@@ -3,7 +3,7 @@ import ObjectSource
 /// Which Events there are of what happened, so that what happens again is counted and does not flood the API. A value.
 struct EventBook: Sendable {
     struct Key: Hashable, Sendable {
-        var pod: PodReference
+        var subject: ObjectEvent.Subject
         var reason: String
     }
 
@@ -41,13 +41,13 @@ struct EventBook: Sendable {
 
     /// - Parameter suffix: Makes the name of a new Event unique.
     /// - Returns: What is to be written; `nil` when it was written a moment ago, or too much is.
-    mutating func note(_ event: PodEvent, at now: Double, suffix: String) -> Entry? {
+    mutating func note(_ event: ObjectEvent, at now: Double, suffix: String) -> Entry? {
         refill(now)
-        let key = Key(pod: event.pod, reason: event.reason)
+        let key = Key(subject: event.subject, reason: event.reason)
         if series[key].map({ now - $0.lastSeen > Self.life }) ?? true {
             makeRoom(now)
             // A name may have 253 bytes.
-            series[key] = Series(name: "\(event.pod.name.name.prefix(220)).\(suffix)", lastSeen: now)
+            series[key] = Series(name: "\(event.subject.name.name.prefix(220)).\(suffix)", lastSeen: now)
         }
         guard var entry = series[key] else { return nil }
         entry.count += 1
@@ -64,10 +64,12 @@ struct EventBook: Sendable {
     }
 
     /// It is there now.
-    mutating func written(_ event: PodEvent) { series[Key(pod: event.pod, reason: event.reason)]?.isWritten = true }
+    mutating func written(_ event: ObjectEvent) {
+        series[Key(subject: event.subject, reason: event.reason)]?.isWritten = true
+    }
 
     /// It is not there, or no longer: the next is made anew.
-    mutating func forget(_ event: PodEvent) { series[Key(pod: event.pod, reason: event.reason)] = nil }
+    mutating func forget(_ event: ObjectEvent) { series[Key(subject: event.subject, reason: event.reason)] = nil }
 
     private mutating func refill(_ now: Double) {
         tokens = min(Self.burst, tokens + Self.rate * max(0, now - (lastRefill ?? now)))

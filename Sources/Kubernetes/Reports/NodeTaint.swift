@@ -1,3 +1,4 @@
+import LinuxNetwork
 import ObjectSource
 
 /// A taint that keeps pods off a node until the mesh is ready there. It is put on when the node is made; here it goes.

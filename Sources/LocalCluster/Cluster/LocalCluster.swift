@@ -15,6 +15,10 @@ public final class LocalCluster: Sendable {
         public var nodes = 2
         /// ztunnel's worker threads on each node.
         public var workers = 1
+        /// The agents follow the objects of a cluster by this file instead of the run's folders.
+        public var kubeconfig: String?
+        /// The agents' `--redirection`; `nil` for their own default.
+        public var redirection: String?
         /// How long one part may take to come up. Generous: machines that run tests are busy.
         public var patience: Duration = .seconds(30)
         /// Where logs go instead of the run's own folder, which is removed with it.
@@ -137,7 +141,7 @@ public final class LocalCluster: Sendable {
             ], namespace: RunLayout.namespacePath(layout.controller), log: "\(logs)/controller.log")
     }
 
-    private func waitForController() throws {
+    func waitForController() throws {
         try waitFor(
             "the controller's token socket", of: "controller", log: "\(logs)/controller.log",
             in: [layout.controllerState]
@@ -159,7 +163,8 @@ public final class LocalCluster: Sendable {
     ) throws {
         try launch(
             "agent-\(node.name)",
-            launcher + node.agentArguments(configuration.programs, workers: configuration.workers) + arguments,
+            launcher + node.agentArguments(configuration)
+                + (configuration.redirection.map { ["--redirection", $0] } ?? []) + arguments,
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 

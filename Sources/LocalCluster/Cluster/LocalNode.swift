@@ -64,12 +64,13 @@ public struct LocalNode: Sendable {
     }
 
     /// What the agent is started with.
-    func agentArguments(_ programs: Programs, workers: Int) -> [String] {
-        [
-            programs.apus, "agent", "--node", name, "--run-dir", folder, "--source", layout.source,
-            "--status", layout.status, "--token-socket", layout.tokenSocket, "--spawn",
-            "--controller", layout.controllerURL, "--ztunnel-uid", "\(Self.ztunnelUser)", "--log-dir", logs,
-            "--workers", "\(workers)",
+    func agentArguments(_ configuration: LocalCluster.Configuration) -> [String] {
+        let objects =
+            configuration.kubeconfig.map { ["--kubeconfig", $0] }
+            ?? ["--source", layout.source, "--status", layout.status]
+        return [configuration.programs.apus, "agent", "--node", name, "--run-dir", folder] + objects + [
+            "--token-socket", layout.tokenSocket, "--spawn", "--controller", layout.controllerURL, "--ztunnel-uid",
+            "\(Self.ztunnelUser)", "--log-dir", logs, "--workers", "\(configuration.workers)",
         ]
     }
 

@@ -31,6 +31,8 @@ public final class Soak {
         public var exchanges = 0
         /// The longest from connect() to the answer, by what was done meanwhile, in milliseconds.
         public var slowest: [String: Double] = [:]
+        /// Payload bytes seen on the wire while the pods were reported enrolled: what the looks looked at.
+        public var watched = 0
         /// How often the wire was looked at while the pods were reported enrolled.
         public var looks = 0
         /// What should not have happened, each with the act.
@@ -45,7 +47,7 @@ public final class Soak {
                   connections: \(connections), of which \(excused) died with the ztunnel that carried them
                   exchanges on long connections: \(exchanges)
                   slowest new connection: \(worst)
-                  looks at the wire while enrolled: \(looks)
+                  looks at the wire while enrolled: \(looks), \(watched) bytes of payload
                   failures: \(failures.count)
                 """ + failures.map { "\n    \($0)" }.joined()
         }
@@ -101,6 +103,8 @@ public final class Soak {
     /// Traffic, an act in the middle of it, and what became of both.
     private func round(_ act: Act) throws {
         try openLong()
+        // Whatever dies meanwhile, nothing that was opened while the pods are enrolled may be read.
+        let wire = act == .flip ? nil : try stage.capture()
         try stage.driver.startLoad(stage.echo(), perSecond: options.rate, for: .seconds(4))
         Waiting.pause(.milliseconds(500 + random.below(1000)))
         let node = cluster.nodes[random.below(cluster.nodes.count)]
@@ -108,6 +112,7 @@ public final class Soak {
         do { kill = try perform(act, on: node) } catch { fail(act, "\(error)") }
         let load = try stage.driver.awaitLoad(within: .seconds(40))
         judge(load, act, kill)
+        if let traffic = try wire?.stop() { read(traffic, act) }
         try exchange(act)
         try lookAtTheWire(act)
     }
@@ -170,6 +175,13 @@ public final class Soak {
             act,
             "\(lost.count) of \(load.samples.count) connections were lost, the first as \(first.outcome), errno \(first.error)"
         )
+    }
+
+    private func read(_ traffic: WireTraffic, _ act: Act) {
+        report.watched += traffic.streams.reduce(0) { $0 + $1.bytes.count }
+        let inClear = traffic.occurrences(of: LoadGenerator.text)
+        if inClear > 0 { fail(act, "the load was readable on the wire \(inClear) times") }
+        if traffic.bytes(port: Stage.hbonePort) == 0 { fail(act, "nothing of the load went through the tunnel") }
     }
 
     /// The long connection is one of before the label as often as one of after it.

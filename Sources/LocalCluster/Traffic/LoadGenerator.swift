@@ -5,7 +5,9 @@ import LinuxNetwork
 /// Opens connections at a fixed rate, whatever becomes of those before: each sends one line and waits for it to come
 /// back. What is late is opened late but counted from when connect() was called.
 final class LoadGenerator: TimerHandler {
-    private static let line = Array("load\n".utf8)
+    /// What each sends: it occurs nowhere else, so that it can be looked for on the wire.
+    static let text = "a line of the load, which nobody else may read: 6f1c0f8e57d2"
+    private static let line = Array("\(text)\n".utf8)
     /// How long a connection may take as a whole.
     private static let patience: UInt64 = 10_000_000_000
     /// Bound of connections under way; what is beyond waits its turn.

@@ -5,7 +5,7 @@ import LinuxNetwork
 /// What is in force in a network namespace, as the system's own programs and files show it: to be compared with itself
 /// at another time.
 public struct KernelState: Sendable, Hashable {
-    /// By name: the ruleset, policy rules and routes of both families, kernel parameters, sockets.
+    /// By name: the ruleset, the places of classifiers, policy rules and routes of both families, kernel parameters, sockets.
     public let parts: [String: String]
 
     /// Parameters that capture changes.
@@ -18,6 +18,7 @@ public struct KernelState: Sendable, Hashable {
         var parts: [String: String] = [:]
         // Stateless: counters move without anything having changed.
         parts["ruleset"] = try Command.run("nft", "--stateless", "list", "ruleset", in: namespace)
+        parts["disciplines"] = try Command.run("tc", "qdisc", "show", in: namespace)
         for family in ["-4", "-6"] {
             parts["rules \(family)"] = try Command.run("ip", family, "rule", "list", in: namespace)
             parts["routes \(family)"] = Self.routes(

@@ -29,7 +29,7 @@ extension ObjectMeta {
         guard let fields = try document.object("metadata") else { throw document.problem("metadata", "is missing") }
         try fields.expect([
             "name", "namespace", "uid", "generateName", "labels", "annotations", "ownerReferences",
-            "creationTimestamp", "deletionTimestamp",
+            "generation", "creationTimestamp", "deletionTimestamp",
         ])
         let name = try fields.requiredString("name")
         guard Self.isName(name, limit: 253, dots: true) else {
@@ -56,6 +56,7 @@ extension ObjectMeta {
                     apiVersion: try owner.string("apiVersion") ?? "", kind: try owner.requiredString("kind"),
                     name: try owner.requiredString("name"), isController: try owner.bool("controller") ?? false)
             },
+            generation: kind == .pod ? 0 : Int64(try fields.count("generation") ?? 0),
             creationTimestamp: try Self.timestamp(fields, "creationTimestamp"),
             deletionTimestamp: try Self.timestamp(fields, "deletionTimestamp"))
     }

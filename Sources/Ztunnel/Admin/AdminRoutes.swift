@@ -21,7 +21,7 @@ enum AdminRoutes {
                 quit()
                 return .text("shutdown now\n")
             },
-            HTTPRoute("GET", "/debug/pprof/profile") { _ in .text(noProfile, status: 501) },
+            .cpuProfile(),
             HTTPRoute("GET", "/debug/pprof/heap") { _ in .text(noHeapProfile, status: 501) },
         ]
     }
@@ -44,12 +44,6 @@ enum AdminRoutes {
 
         """
 
-    private static let noProfile = """
-        there is no CPU profiler in the process: its system call filter leaves it neither perf_event_open nor profiling \
-        timers. On the node: perf record -g -p $(pgrep -f 'apus ztunnel')
-
-        """
-
     private static let noHeapProfile = """
         there is no heap profiler in the process. On the node: /proc/<pid>/smaps_rollup
 
@@ -64,6 +58,8 @@ enum AdminRoutes {
         <ul>
         <li><a href="/config_dump">/config_dump</a>: what this ztunnel knows and does, as JSON
         <li>POST /logging: the log levels; ?level=info or ?level=xds=debug,access=off; ?reset forgets earlier settings
+        <li><a href="/debug/pprof/profile">/debug/pprof/profile</a>: a CPU profile, for go tool pprof; ?seconds=10 up to
+        300, ?frequency=100 up to 1000 samples in a second of processor time
         <li>POST /quitquitquit: drain and stop
         </ul>
         </html>

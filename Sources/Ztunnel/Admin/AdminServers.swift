@@ -22,7 +22,8 @@ public struct AdminServers: Sendable {
         do {
             started.append(
                 try await listen(
-                    configuration.adminAddress, bothFamilies: configuration.ipv6Enabled, routes: admin))
+                    configuration.adminAddress, bothFamilies: configuration.ipv6Enabled, routes: admin,
+                    limits: .longAnswers))
             started.append(
                 try await listen(
                     configuration.statsAddress, routes: HTTPRoute.metrics(proxy.metrics), compressing: true))
@@ -41,20 +42,21 @@ public struct AdminServers: Sendable {
 
     /// - Parameter bothFamilies: Whether loopback means the one of IPv6 too, where there is one.
     private static func listen(
-        _ endpoint: Endpoint, bothFamilies: Bool = false, routes: [HTTPRoute], compressing: Bool = false
+        _ endpoint: Endpoint, bothFamilies: Bool = false, routes: [HTTPRoute], limits: HTTPEndpoint.Limits = .init(),
+        compressing: Bool = false
     ) async throws -> HTTPEndpoint {
         let port = Int(endpoint.port)
         // A port that is left to the system would be another one for each family.
         if bothFamilies, endpoint.address == .loopbackV4, port > 0, hasIPv6 {
             do {
                 return try await .start(
-                    on: [("127.0.0.1", port), ("::1", port)], routes: routes, compressing: compressing)
+                    on: [("127.0.0.1", port), ("::1", port)], routes: routes, limits: limits, compressing: compressing)
             } catch {
                 // IPv6 may be missing in more ways than the system tells of. What else is wrong comes out again below.
             }
         }
         return try await .start(
-            on: [(endpoint.address.description, port)], routes: routes, compressing: compressing)
+            on: [(endpoint.address.description, port)], routes: routes, limits: limits, compressing: compressing)
     }
 
     private static var hasIPv6: Bool {

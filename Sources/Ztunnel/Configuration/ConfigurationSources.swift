@@ -96,6 +96,20 @@ extension ZtunnelConfiguration {
         try self.init(ConfigurationSources(environment: environment))
     }
 
+    /// Settings that need sockets made by ztunnel itself: the keeper makes no port for SOCKS5, and hands listeners over
+    /// for all that is captured, in whose queues connections would wait for ever.
+    func checkSockets() throws(ConfigurationError) {
+        guard !isDedicated, !makesOwnSockets else { return }
+        for (name, value, isSet) in [
+            ("UNSTABLE_ENABLE_SOCKS5", "true", socksEnabled), ("ENABLE_PROXY", "false", !proxyEnabled),
+        ] where isSet {
+            throw ConfigurationError(
+                variable: name,
+                "\(name)=\(value) needs sockets that ztunnel makes itself: use --own-sockets or PROXY_MODE=dedicated, or unset it"
+            )
+        }
+    }
+
     /// Settings that exclude each other.
     private func check() throws(ConfigurationError) {
         guard isDedicated == (workloadInfo != nil) else {
@@ -104,6 +118,11 @@ extension ZtunnelConfiguration {
                 isDedicated
                     ? "PROXY_MODE=dedicated needs PROXY_WORKLOAD_INFO=namespace/name/serviceaccount"
                     : "PROXY_WORKLOAD_INFO belongs to PROXY_MODE=dedicated, which is not set")
+        }
+        guard proxyEnabled || dnsProxyEnabled else {
+            throw ConfigurationError(
+                variable: "ENABLE_PROXY",
+                "ENABLE_PROXY=false and ISTIO_META_DNS_CAPTURE=false leave nothing to serve; unset one of them")
         }
         if xdsOnDemand, dnsProxyEnabled {
             throw ConfigurationError(

@@ -33,16 +33,10 @@ extension ZtunnelConfiguration {
     }
 
     static func flag(_ name: String, _ field: Field<Bool>, _ meaning: String) -> Variable {
-        flag(name, String(ZtunnelConfiguration()[keyPath: field]), meaning) { $0[keyPath: field] = $1 }
-    }
-
-    static func flag(
-        _ name: String, _ standard: String, _ meaning: String,
-        _ set: @escaping @Sendable (inout ZtunnelConfiguration, Bool) -> Void
-    ) -> Variable {
-        Variable(name, default: standard, meaning, expected: "true or false") { configuration, value in
+        let standard = String(ZtunnelConfiguration()[keyPath: field])
+        return Variable(name, default: standard, meaning, expected: "true or false") { configuration, value in
             guard let flag = Bool(value) else { return false }
-            set(&configuration, flag)
+            configuration[keyPath: field] = flag
             return true
         }
     }
@@ -82,10 +76,7 @@ extension ZtunnelConfiguration {
             name, default: standard, meaning, expected: Value.self == Int.self ? "a number from 1 to 127" : durationText
         ) { configuration, text in
             guard let value = read(text) else { return false }
-            if var keepalive = configuration.keepalive {
-                set(&keepalive, value)
-                configuration.keepalive = keepalive
-            }
+            set(&configuration.keepalive, value)
             return true
         }
     }

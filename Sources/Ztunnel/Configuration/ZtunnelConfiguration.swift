@@ -11,6 +11,10 @@ public struct ZtunnelConfiguration: Sendable {
     /// `--own-sockets`: pods' sockets are made here, in the namespaces that a control side of plain ZDS sends, instead of
     /// being handed over by apus-sockets.
     public var makesOwnSockets = false
+    /// `ENABLE_PROXY`: connections are served, and not DNS alone.
+    public var proxyEnabled = true
+    /// `UNSTABLE_ENABLE_SOCKS5`: a SOCKS5 port on each pod's loopback.
+    public var socksEnabled = false
     /// `INPOD_PORT_REUSE`: SO_REUSEPORT on listeners that ztunnel makes itself.
     public var reusesPorts = true
     /// `PACKET_MARK`: SO_MARK of sockets that ztunnel makes itself; when not set 0x539 in pods, and none where ztunnel is
@@ -20,9 +24,10 @@ public struct ZtunnelConfiguration: Sendable {
     public var keepsOriginalSource: Bool?
     /// `IPV6_ENABLED`: listeners on both families, AAAA answers.
     public var ipv6Enabled = true
-    /// `KEEPALIVE_ENABLED`, `KEEPALIVE_TIME`, `KEEPALIVE_INTERVAL`, `KEEPALIVE_RETRIES`: TCP keep-alive of plain
-    /// connections; `nil` when it is off.
-    public var keepalive: Keepalive? = Keepalive()
+    /// `KEEPALIVE_ENABLED`: TCP keep-alive of plain connections and outgoing sockets.
+    public var keepaliveEnabled = true
+    /// `KEEPALIVE_TIME`, `KEEPALIVE_INTERVAL`, `KEEPALIVE_RETRIES`.
+    public var keepalive = Keepalive()
     /// `USER_TIMEOUT_ENABLED`: TCP_USER_TIMEOUT of ``Keepalive/userTimeout``.
     public var userTimeoutEnabled = false
 

@@ -41,6 +41,10 @@ extension ZtunnelConfiguration {
             configuration.workloadInfo = OwnWorkload(value)
             return configuration.workloadInfo != nil
         },
+        flag("ENABLE_PROXY", \.proxyEnabled, "`false`: DNS alone is served; of sockets that ztunnel makes itself"),
+        flag(
+            "UNSTABLE_ENABLE_SOCKS5", \.socksEnabled,
+            "SOCKS5 on 127.0.0.1:15080 of each pod, as a way out; of sockets that ztunnel makes itself"),
         text("INPOD_UDS", \.zdsSocket, "the keeper's socket"),
         flag("INPOD_PORT_REUSE", \.reusesPorts, "SO_REUSEPORT on listeners that ztunnel makes itself"),
         Variable(
@@ -60,9 +64,8 @@ extension ZtunnelConfiguration {
             return true
         },
         flag("IPV6_ENABLED", \.ipv6Enabled, "IPv6: listeners on both families, AAAA answers"),
-        flag("KEEPALIVE_ENABLED", "true", "TCP keep-alive of plain connections") {
-            if !$1 { $0.keepalive = nil } else if $0.keepalive == nil { $0.keepalive = Keepalive() }
-        },
+        flag(
+            "KEEPALIVE_ENABLED", \.keepaliveEnabled, "TCP keep-alive of plain connections and outgoing sockets"),
         keepalive("KEEPALIVE_TIME", "180s", "idle time before the first probe", readDuration) { $0.idle = $1 },
         keepalive("KEEPALIVE_INTERVAL", "180s", "time between probes", readDuration) { $0.interval = $1 },
         keepalive(
@@ -232,9 +235,7 @@ extension ZtunnelConfiguration {
     ]
 
     private static let refusedVariables: [Variable] = [
-        refused("ENABLE_PROXY", unless: "true", "there is no DNS proxy without the data path"),
         refused("FAKE_CA", unless: "false", "certificates that prove nothing are not made"),
-        refused("UNSTABLE_ENABLE_SOCKS5", unless: "false", "connections are captured, there is no SOCKS5 port"),
         refused("TLS12_ENABLED", unless: "false", "TLS 1.3 is spoken alone"),
     ]
 }

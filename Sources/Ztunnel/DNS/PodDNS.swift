@@ -128,10 +128,7 @@ final class PodDNS {
     private func client(of workload: Workload) -> DNSClient {
         if let client, client.workload === workload { return client.value }
         let search = resolver.flatMap { $0.searchDomains.isEmpty ? nil : $0.searchDomains }
-        let value = DNSClient(
-            namespace: workload.namespace, network: workload.network, searchDomains: search,
-            clusterDomain: proxy.configuration.clusterDomain, ipv6: proxy.configuration.ipv6Enabled,
-            preferredNamespace: proxy.configuration.preferredServiceNamespace)
+        let value = proxy.dnsClient(of: workload, searchDomains: search)
         client = (workload, value)
         return value
     }

@@ -38,7 +38,7 @@ final class InboundPlaintextConnection: InboundConnection {
 
     func start() {
         guard let destination, clientAddress != nil else { return over() }
-        guard !MeshPorts.illegal.contains(destination.port) else {
+        guard !proxy.configuration.illegalPorts.contains(destination.port) else {
             return deny("recursive", "attempted recursive call to ourselves: \(destination)")
         }
         proxy.withLocalWorkload { [self] workload in

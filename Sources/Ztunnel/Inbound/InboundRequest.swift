@@ -51,6 +51,7 @@ final class InboundRequest: HBONEStreamDelegate {
         }
         switch state.inboundTarget(
             authority: request.authority, localWorkload: workload, localAddress: local.address,
+            illegalPorts: proxy.configuration.illegalPorts,
             localhostTunnel: proxy.configuration.localhostApplicationTunnel)
         {
         case .failure(let rejection): refuse(rejection)

@@ -16,7 +16,10 @@ public final class HandedPod: Sendable {
 
     /// Where what is captured comes in; nothing is captured from ztunnel's own pod.
     let captured: CapturedListeners?
-    let hbone: FileDescriptor
+    /// `nil` where nothing but DNS is served (`ENABLE_PROXY=false`).
+    let hbone: ListeningSocket?
+    /// Where SOCKS5 is served, on loopback; of sockets made here alone.
+    let socks: ListeningSocket?
     /// Whether the sockets of the stock may speak from a client's address.
     let mayKeepClientAddress: Bool
     let stock: SeqpacketSocket
@@ -33,19 +36,26 @@ public final class HandedPod: Sendable {
 
     /// The same without the stocks: a keeper that takes the place of one that was killed has other stocks.
     var listeners: PodSocketSet {
-        let descriptors =
-            [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw].compactMap { $0 }
-            + (dns.map { $0.datagrams + $0.listeners } ?? [])
+        let descriptors = streamListeners + (dns?.datagrams ?? [])
         return PodSocketSet(owner: [name, namespace, serviceAccount], inodes: descriptors.map(Self.inode))
     }
 
+    private var streamListeners: [CInt] {
+        capturedListeners + [hbone?.raw, socks?.raw].compactMap { $0 } + (dns?.listeners ?? [])
+    }
+
+    private var capturedListeners: [CInt] { captured.map { [$0.outbound.raw, $0.inboundPlaintext.raw] } ?? [] }
+
+    /// For what is accepted of captured connections from now on.
+    func apply(_ limits: SilenceLimits) { for listener in capturedListeners { limits.apply(to: listener) } }
+
     /// Ends the listeners, for all copies, while connections that came through them live on: the ports are free.
     func shutDownListeners() {
-        let listeners = [captured?.outbound.raw, captured?.inboundPlaintext.raw, hbone.raw].compactMap { $0 }
-        for listener in listeners + (dns?.listeners ?? []) { Sockets.shutDown(listener) }
+        for listener in streamListeners { Sockets.shutDown(listener) }
         // A UDP socket keeps its port until it is closed. The number stays ours until the pod is let go of, so that
         // nobody writes to what comes after it: something else takes it, at which nothing can be sent.
-        for datagram in dns?.datagrams ?? [] { _ = dup2(hbone.raw, datagram) }
+        guard let listener = streamListeners.first else { return }
+        for datagram in dns?.datagrams ?? [] { _ = dup2(listener, datagram) }
     }
 
     private static func inode(_ fd: CInt) -> UInt64 {
@@ -92,7 +102,8 @@ public final class HandedPod: Sendable {
             throw HandedPodError("pod \(info.namespace)/\(info.name): a listener or the stock is missing")
         }
         captured = CapturedListeners(outbound: outbound, inboundPlaintext: inboundPlaintext)
-        self.hbone = hbone
+        self.hbone = ListeningSocket(hbone)
+        socks = nil
         mayKeepClientAddress = true
         self.stock = SeqpacketSocket(owning: stock)
         self.dns = dns.isComplete ? dns : nil
@@ -101,7 +112,8 @@ public final class HandedPod: Sendable {
     /// Of sockets made here.
     init(
         uid: String, info: ZDSWorkloadInfo, network: NamespaceID, captured: CapturedListeners?,
-        hbone: consuming FileDescriptor, stock: consuming SeqpacketSocket, dns: DNSSockets?, mayKeepClientAddress: Bool
+        hbone: ListeningSocket?, socks: ListeningSocket?, stock: consuming SeqpacketSocket,
+        dns: DNSSockets?, mayKeepClientAddress: Bool
     ) {
         self.uid = uid
         name = info.name
@@ -110,6 +122,7 @@ public final class HandedPod: Sendable {
         self.network = network
         self.captured = captured
         self.hbone = hbone
+        self.socks = socks
         self.mayKeepClientAddress = mayKeepClientAddress
         self.stock = stock
         self.dns = dns
@@ -120,6 +133,14 @@ public final class HandedPod: Sendable {
 struct PodSocketSet: Hashable, Sendable {
     let owner: [String]
     var inodes: [UInt64]
+}
+
+/// One listener, shared by those who accept from it.
+final class ListeningSocket: Sendable {
+    private let descriptor: FileDescriptor
+    var raw: CInt { descriptor.raw }
+
+    init(_ descriptor: consuming FileDescriptor) { self.descriptor = descriptor }
 }
 
 /// The listeners that redirection leads to.

@@ -15,7 +15,11 @@ final class PodSocketMaker: Sendable {
     private let options: PodSockets.Options
     private let stocks: EventLoopThread<OwnStocks>
     private let home: NamespaceID
-    private let hasDNS: Bool
+    /// Where the DNS proxy listens; nowhere where there is none.
+    private let dnsAddresses: [Endpoint]
+    private let hasSocks: Bool
+    /// Whether there is a data path beside the DNS proxy.
+    private let hasProxy: Bool
     private let logger: Logger
 
     /// Starts the thread, after it has been proven that the process may do all that is needed.
@@ -26,7 +30,9 @@ final class PodSocketMaker: Sendable {
         options.mark = mark
         self.options = options
         self.logger = logger
-        hasDNS = configuration.dnsProxyEnabled
+        dnsAddresses = configuration.dnsProxyEnabled ? configuration.dnsListenAddresses : []
+        hasSocks = configuration.socksEnabled
+        hasProxy = configuration.proxyEnabled
         home = try Self.proveCapabilities(mark: mark)
         stocks = try EventLoopThread(name: "pod-sockets") { OwnStocks($0, logger: logger) }
     }
@@ -57,7 +63,10 @@ final class PodSocketMaker: Sendable {
         }
         self.options = options
         self.logger = logger
-        hasDNS = configuration.isDedicated && configuration.dnsProxyEnabled
+        let serves = configuration.isDedicated
+        dnsAddresses = serves && configuration.dnsProxyEnabled ? configuration.dnsListenAddresses : []
+        hasSocks = serves && configuration.socksEnabled
+        hasProxy = configuration.proxyEnabled
         home = try NetworkNamespace.current().id
         stocks = try EventLoopThread(name: "own-sockets") { OwnStocks($0, logger: logger) }
     }
@@ -105,17 +114,20 @@ final class PodSocketMaker: Sendable {
         var options = options
         if options.dualStack { options.dualStack = try network.value.run { Sockets.kernelHasIPv6 } }
         let made = options
-        let hbone = try listener(ZtunnelPort.hbone, made, network)
+        let hbone = hasProxy ? ListeningSocket(try listener(ZtunnelPort.hbone, made, network)) : nil
         let captured =
-            capturing
+            capturing && hasProxy
             ? CapturedListeners(
                 outbound: try listener(ZtunnelPort.outbound, made, network),
                 inboundPlaintext: try listener(ZtunnelPort.inboundPlaintext, made, network)) : nil
-        let dns = hasDNS ? try dnsSockets(uid: uid, made, network) : nil
+        let socks =
+            hasSocks && hasProxy
+            ? ListeningSocket(try listener(ZtunnelPort.socks, made, network, on: .loopbackV4)) : nil
+        let dns = dnsAddresses.isEmpty ? nil : try dnsSockets(uid: uid, made, network)
         let far = try stock(of: .stream, uid: uid, made, network)
         return HandedPod(
-            uid: uid, info: info, network: network.id, captured: captured, hbone: hbone, stock: far, dns: dns,
-            mayKeepClientAddress: options.isTransparent)
+            uid: uid, info: info, network: network.id, captured: captured, hbone: hbone, socks: socks, stock: far,
+            dns: dns, mayKeepClientAddress: options.isTransparent)
     }
 
     /// The far end of a stock that is kept filled from now on.
@@ -137,24 +149,26 @@ final class PodSocketMaker: Sendable {
         var (datagrams, listeners): ([CInt], [CInt]) = ([], [])
         let stock = try stock(of: .datagram, uid: uid, options, network)
         do {
-            for address in [IPAddress.loopbackV4, .loopbackV6] where address.isV4 || options.dualStack {
+            for endpoint in dnsAddresses where endpoint.address.isV4 || options.dualStack {
                 do throws(SystemError) {
                     datagrams.append(
                         try made(in: network) { () throws(SystemError) in
-                            try PodSockets.dnsDatagram(on: address, options).release()
+                            try PodSockets.dnsDatagram(on: endpoint.address, port: endpoint.port, options).release()
                         })
                     listeners.append(
                         try made(in: network) { () throws(SystemError) in
-                            try PodSockets.dnsListener(on: address, options).release()
+                            try PodSockets.loopbackListener(on: endpoint, options).release()
                         })
                 } catch {
-                    guard !address.isV4, error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT else { throw error }
+                    guard dnsAddresses.count > 1, !endpoint.address.isV4,
+                        error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT
+                    else { throw error }
                 }
             }
         } catch let error as SystemError where error.code == EADDRINUSE {
             for descriptor in datagrams + listeners { _ = close(descriptor) }
             throw HandedPodError(
-                "port \(ZtunnelPort.dns) of the pod is in use: by the application, or by another ztunnel without "
+                "port \(dnsAddresses.first?.port ?? 0) of the pod is in use: by the application, or by another ztunnel without "
                     + "INPOD_PORT_REUSE")
         } catch {
             for descriptor in datagrams + listeners { _ = close(descriptor) }
@@ -176,12 +190,13 @@ final class PodSocketMaker: Sendable {
     }
 
     private func listener(
-        _ port: UInt16, _ options: PodSockets.Options, _ network: PodNetwork
+        _ port: UInt16, _ options: PodSockets.Options, _ network: PodNetwork, on address: IPAddress? = nil
     ) throws -> FileDescriptor {
         do {
             return FileDescriptor(
                 owning: try network.value.run { () throws(SystemError) in
-                    try PodSockets.listener(on: port, options).release()
+                    guard let address else { return try PodSockets.listener(on: port, options).release() }
+                    return try PodSockets.loopbackListener(on: Endpoint(address, port), options).release()
                 })
         } catch let error as SystemError where error.code == EADDRINUSE {
             throw HandedPodError(
@@ -196,13 +211,7 @@ extension PodSockets.Options {
     init(_ configuration: ZtunnelConfiguration) {
         self.init(dualStack: configuration.ipv6Enabled)
         reusesPorts = configuration.reusesPorts
-        keepAlive = configuration.keepalive.map {
-            var keepAlive = PodSockets.KeepAlive()
-            keepAlive.idle = CInt(clamping: $0.idle.components.seconds)
-            keepAlive.interval = CInt(clamping: $0.interval.components.seconds)
-            keepAlive.count = CInt(clamping: $0.retries)
-            return keepAlive
-        }
+        keepAlive = configuration.silenceLimits.keepAlive
     }
 }
 

@@ -10,6 +10,7 @@ final class WorkerPool: ServedPods {
     private let threads: [EventLoopThread<Worker>]
     private let gauges: PodGauges
     private let limiters: ConnectionLimiters
+    private let silenceLimits: SilenceLimits
     /// By uid.
     private let served = Mutex<[String: HandedPod]>([:])
     private let onKeeper: @Sendable (Bool) -> Void
@@ -29,6 +30,7 @@ final class WorkerPool: ServedPods {
         }
         threads = started
         limiters = services.limiters
+        silenceLimits = services.configuration.silenceLimits
         self.gauges = gauges
         self.onKeeper = onKeeper
     }
@@ -59,6 +61,7 @@ final class WorkerPool: ServedPods {
     func serveOwn(_ pod: HandedPod) throws { try hand(pod) }
 
     private func hand(_ pod: HandedPod) throws {
+        pod.apply(silenceLimits)
         // Each worker answers before the keeper is told yes: from then on connections are accepted by all.
         let answers = Answers(threads.count)
         for (index, thread) in threads.enumerated() {

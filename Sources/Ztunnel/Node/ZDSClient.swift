@@ -72,7 +72,7 @@ final class ZDSClient: Sendable {
     private var isStopping: Bool { stopping.load(ordering: .acquiring) }
 
     private func run() {
-        var backoff = Backoff(first: .milliseconds(10), cap: .seconds(15))
+        var backoff = Backoff(shortest: .milliseconds(10), longest: .seconds(15))
         var lastError = ""
         // Whoever has had the pods once does not ask for them as a successor again: when the keeper is replaced while an old
         // and a new ztunnel run, both come back, and the old one must not take over from the new one.
@@ -150,27 +150,6 @@ final class ZDSClient: Sendable {
 }
 
 private struct ProtocolBreach: Error, CustomStringConvertible { let description: String }
-
-/// Delays that double up to a cap, each shortened or lengthened by up to a fifth so that many who lost the same peer do
-/// not come back at once.
-struct Backoff {
-    private let first: Duration
-    private let cap: Duration
-    private var current: Duration
-
-    init(first: Duration, cap: Duration) {
-        self.first = first
-        self.cap = cap
-        current = first
-    }
-
-    mutating func next() -> Duration {
-        defer { current = min(current * 2, cap) }
-        return current * Int.random(in: 80...120) / 100
-    }
-
-    mutating func reset() { current = first }
-}
 
 /// Waits that another thread can cut short.
 private struct WakePipe: ~Copyable, Sendable {

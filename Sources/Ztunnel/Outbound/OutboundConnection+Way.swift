@@ -50,6 +50,10 @@ extension OutboundConnection: TunnelRequestDelegate {
 
     private func resolve(_ host: String, from workload: Workload, after failure: TunnelFailure?) {
         stage = .resolving
+        proxy.services.dnsMetrics.countOnDemand(
+            TelemetryLabels(
+                reporter: .source, source: .init(workload, principal: workload.identity), destination: .init(),
+                service: nil, security: .unknown), hostname: host)
         proxy.worker.hosts.resolve(host) { [weak self] result in
             guard let self, case .resolving = stage else { return }
             switch result {

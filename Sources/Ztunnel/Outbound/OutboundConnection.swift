@@ -26,6 +26,8 @@ final class OutboundConnection: PodConnection {
     var client: FileDescriptor?
     let clientAddress: Endpoint?
     let destination: Endpoint?
+    /// Whether the application named the destination (SOCKS5) and was not captured on its way there.
+    private let isNamed: Bool
     let startedAt: UInt64
     var stage = Stage.starting
     var report: ConnectionReport?
@@ -42,13 +44,23 @@ final class OutboundConnection: PodConnection {
     /// Names the control plane was asked for.
     var asked: Set<MeshName> = []
 
-    init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
-        self.proxy = proxy
-        clientAddress = accepted.peer
+    convenience init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
+        let peer = accepted.peer
         let descriptor = accepted.takeDescriptor()
-        destination =
-            Sockets.originalDestination(descriptor.raw) ?? Sockets.localEndpoint(descriptor.raw)
-        client = consume descriptor
+        let destination = Sockets.originalDestination(descriptor.raw) ?? Sockets.localEndpoint(descriptor.raw)
+        self.init(proxy, descriptor, from: peer, to: destination, isNamed: false)
+    }
+
+    /// - Parameter isNamed: Whether the application named the destination, by SOCKS5.
+    init(
+        _ proxy: PodProxy, _ client: consuming FileDescriptor, from peer: Endpoint?, to destination: Endpoint?,
+        isNamed: Bool
+    ) {
+        self.proxy = proxy
+        clientAddress = peer
+        self.destination = destination
+        self.isNamed = isNamed
+        self.client = consume client
         startedAt = proxy.loop.now
         attempts = Attempts(at: startedAt)
         trace = TraceParent(random: &proxy.worker.random)
@@ -70,8 +82,9 @@ final class OutboundConnection: PodConnection {
     /// ports of other hosts are theirs. That the address has accepted the connection says something only where capture
     /// translates: where it does not, what is captured is accepted at its destination as well.
     private func isCallToOurselves(_ destination: Endpoint, _ workload: Workload?) -> Bool {
-        guard MeshPorts.illegal.contains(destination.port) else { return false }
+        guard proxy.configuration.illegalPorts.contains(destination.port) else { return false }
         if destination.address.isLoopback || destination.address == clientAddress?.address { return true }
+        if isNamed { return workload?.addresses.contains(destination.address) ?? true }
         guard let raw = client?.raw, let local = Sockets.localEndpoint(raw) else { return true }
         guard local.address == destination.address else { return false }
         return workload?.addresses.contains(destination.address) ?? true

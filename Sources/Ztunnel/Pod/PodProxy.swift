@@ -1,4 +1,5 @@
 import Addressing
+import DNS
 import HBONE
 import LinuxNetwork
 import Mesh
@@ -80,6 +81,7 @@ final class PodProxy {
     private var acceptors: [AcceptLoop] = []
     private var inbound: [ObjectIdentifier: any InboundConnection] = [:]
     private var outbound: [ObjectIdentifier: OutboundConnection] = [:]
+    private var negotiating: [ObjectIdentifier: SocksConnection] = [:]
     private var waitingForWorkload: [ObjectIdentifier: WorkloadWait] = [:]
     private var whenDrained: (() -> Void)?
     private(set) var isDraining = false
@@ -93,7 +95,9 @@ final class PodProxy {
     init(worker: Worker, pod: HandedPod) throws(SystemError) {
         self.worker = worker
         self.pod = pod
-        stock = SocketStock(loop: worker.loop, pod: pod, waits: worker.services.metrics.stockWaits)
+        stock = SocketStock(
+            loop: worker.loop, pod: pod, waits: worker.services.metrics.stockWaits,
+            limits: worker.services.configuration.silenceLimits)
         limiter = worker.services.limiters.of(pod.uid)
         do throws(SystemError) {
             if let captured = pod.captured {
@@ -106,10 +110,20 @@ final class PodProxy {
                         adopt(InboundPlaintextConnection(self, $0)).start()
                     })
             }
-            acceptors.append(
-                try AcceptLoop(loop: loop, listener: pod.hbone.raw) { [unowned self] in
-                    adopt(InboundTunnel(self, $0)).start()
-                })
+            if let socks = pod.socks?.raw {
+                acceptors.append(
+                    try AcceptLoop(loop: loop, listener: socks) { [unowned self] in
+                        let connection = SocksConnection(self, $0)
+                        negotiating[ObjectIdentifier(connection)] = connection
+                        connection.start()
+                    })
+            }
+            if let hbone = pod.hbone?.raw {
+                acceptors.append(
+                    try AcceptLoop(loop: loop, listener: hbone) { [unowned self] in
+                        adopt(InboundTunnel(self, $0)).start()
+                    })
+            }
             if let sockets = pod.dns, configuration.dnsProxyEnabled { dns = try PodDNS(self, sockets) }
         } catch {
             for acceptor in acceptors { acceptor.close() }
@@ -136,6 +150,14 @@ final class PodProxy {
         outbound[ObjectIdentifier(connection)] = connection
         return connection
     }
+
+    /// A connection of the pod that has said by SOCKS5 where it goes.
+    func connect(_ client: consuming FileDescriptor, of peer: Endpoint?, to destination: Endpoint) {
+        adopt(OutboundConnection(self, client, from: peer, to: destination, isNamed: true)).start()
+    }
+
+    /// The negotiation is over, one way or the other.
+    func ended(_ connection: SocksConnection) { negotiating[ObjectIdentifier(connection)] = nil }
 
     /// A connection is over; it is let go when the caller returns.
     func ended(_ connection: any InboundConnection) {
@@ -197,6 +219,15 @@ final class PodProxy {
         "failed to fetch information about local workload: \(pod.serviceAccount).\(pod.namespace) (\(pod.name))"
     }
 
+    /// Who asks, where names are resolved for the pod.
+    /// - Parameter searchDomains: Those of the pod's resolv.conf; the cluster's when they are not known.
+    func dnsClient(of workload: Workload, searchDomains: [String]?) -> DNSClient {
+        DNSClient(
+            namespace: workload.namespace, network: workload.network, searchDomains: searchDomains,
+            clusterDomain: configuration.clusterDomain, ipv6: configuration.ipv6Enabled,
+            preferredNamespace: configuration.preferredServiceNamespace)
+    }
+
     /// Moves bytes between a captured client and the server it was taken to, counted by its report.
     func relay(
         _ client: consuming FileDescriptor, _ server: DialedSocket, _ report: ConnectionReport,
@@ -248,6 +279,7 @@ final class PodProxy {
         isDraining = true
         whenDrained = done
         for acceptor in acceptors { acceptor.close() }
+        for connection in Array(negotiating.values) { connection.close() }
         dns?.drain()
         tunnels.drain()
         for connection in Array(inbound.values) { connection.drain() }
@@ -269,6 +301,7 @@ final class PodProxy {
     /// Ends everything at once.
     func stop() {
         for acceptor in acceptors { acceptor.close() }
+        for connection in Array(negotiating.values) { connection.close() }
         for connection in connections { connection.abort(.podGone) }
         for wait in Array(waitingForWorkload.values) { wait.resolve(nil) }
         dns?.close()

@@ -38,13 +38,19 @@ final class SocketStock: EventHandler {
     private var waiters: Deque<any StockWaiter> = []
     private var registration: EventLoop.Registration?
     private var closed = false
+    private let limits: SilenceLimits
     /// How often a connection found the stock empty.
     private let waits: Counter
     /// For sockets that are bound to a client's address.
     let sourcePorts: SourcePorts
 
-    /// - Parameter dns: For the stock of UDP sockets instead of that of TCP sockets.
-    init(loop: EventLoop, pod: HandedPod, waits: Counter, dns: DNSSockets? = nil) {
+    /// - Parameters:
+    ///   - limits: For TCP sockets that are to have others than the keeper gives them.
+    ///   - dns: For the stock of UDP sockets instead of that of TCP sockets.
+    init(
+        loop: EventLoop, pod: HandedPod, waits: Counter, limits: SilenceLimits = .standard, dns: DNSSockets? = nil
+    ) {
+        self.limits = limits
         self.waits = waits
         self.loop = loop
         self.pod = pod
@@ -127,6 +133,7 @@ final class SocketStock: EventHandler {
             let message = try StockMessage(decoding: packet.bytes, descriptors: packet.descriptors.count)
             for family in message.families {
                 guard let descriptor = packet.takeDescriptor() else { return }
+                if limits != .standard { limits.apply(to: descriptor.raw) }
                 loose.append(Loose(fd: descriptor.release(), dualStack: family == .v6))
             }
         } catch {

@@ -37,10 +37,18 @@ struct KilledNeighbourTests {
         "all is as it should be, and nothing is left", arguments: [NodePrograms.keeperName, NodePrograms.ztunnelName],
         Act.allCases)
     func atEveryStep(victim: String, act: Act) async throws {
+        try await Self.atEveryStep(victim, act, .nftables)
+    }
+
+    @Test(
+        "capture by eBPF too", arguments: [NodePrograms.keeperName, NodePrograms.ztunnelName], [Act.enrolment, .repair])
+    func byPrograms(victim: String, act: Act) async throws { try await Self.atEveryStep(victim, act, .ebpf) }
+
+    private static func atEveryStep(_ victim: String, _ act: Act, _ means: Means) async throws {
         var step = 0
         while true {
-            let node = try await LiveNode(ztunnel: true)
-            let pod = try FakePod()
+            let node = try await LiveNode(ztunnel: true, backend: means.backend())
+            let pod = try FakePod(means: means)
             let untouched = try NamespaceCensus(pod)
             try await Self.prepare(act, node, pod)
             let before = node.pid(of: victim)

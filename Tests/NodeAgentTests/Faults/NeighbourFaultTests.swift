@@ -76,7 +76,8 @@ struct NeighbourFaultTests {
         let (node, pod) = try await enrolled(backend: try EbpfBackend())
         let link = try await Self.link(pod)
         let backend = try EbpfBackend()
-        let plan = RedirectionPlan(families: try RedirectionPlan.families(in: pod.namespace.value))
+        let plan = RedirectionPlan(
+            families: try RedirectionPlan.families(in: pod.namespace.value), dropsUncaptured: true, requiresSeal: true)
         try await eventually("the link is covered", within: .seconds(2)) {
             try backend.verify(plan, .capturing, in: pod.namespace.value).isEmpty
         }

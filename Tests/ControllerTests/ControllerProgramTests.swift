@@ -1,0 +1,70 @@
+import Foundation
+import Kubernetes
+import Testing
+
+@testable import Controller
+
+/// `apus controller` as a program, on an API server.
+@Suite("The controller's program", .serialized, .timeLimit(.minutes(2)))
+struct ControllerProgramTests {
+    private func start(_ arguments: [String], errors: Pipe = Pipe()) throws -> Process {
+        let bundle =
+            Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
+            ?? URL(fileURLWithPath: CommandLine.arguments[0])
+        let process = Process()
+        process.executableURL = bundle.deletingLastPathComponent().appending(path: "apus")
+        process.arguments = ["controller"] + arguments
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = errors
+        try process.run()
+        return process
+    }
+
+    @Test("by a kubeconfig: it serves, leads, and lets go of the lease when it is asked to end")
+    func kubeconfig() async throws {
+        let api = try ForeignAPI()
+        try await api.namespace("mesh")
+        let path = NSTemporaryDirectory() + "apus-kubeconfig-\(UUID().uuidString)"
+        try """
+        apiVersion: v1
+        kind: Config
+        current-context: test
+        clusters: [{name: test, cluster: {server: "http://127.0.0.1:\(api.port)"}}]
+        users: [{name: test, user: {token: t}}]
+        contexts: [{name: test, context: {cluster: test, user: test}}]
+        """.write(toFile: path, atomically: true, encoding: .utf8)
+        defer { unlink(path) }
+        let process = try start(
+            ["--kubeconfig", path, "--namespace", "mesh", "--listen", "127.0.0.1:0"])
+        defer { process.terminate() }
+        try await eventually("the roots are published") { try await api.roots(in: "mesh") != nil }
+        func holder() async throws -> String? {
+            try await api.client.lease(ClusterControllerSettings.lease, namespace: "mesh")?.holder
+        }
+        #expect(try await holder()?.isEmpty == false)
+        process.terminate()
+        try await eventually("it has ended") { !process.isRunning }
+        #expect(process.terminationStatus == 0)
+        #expect(try await holder()?.isEmpty == true)
+    }
+
+    @Test(
+        "what cannot be meant is refused by its option",
+        arguments: [
+            (["--kubeconfig", "x", "--source", "y"], "--source"),
+            (["--in-cluster", "--kubeconfig", "x"], "--kubeconfig"),
+            (["--source", "a", "--status", "b"], "--state"), (["--in-cluster", "--jwks", "f"], "--token-issuer"),
+            (["--in-cluster", "--token-issuer", "f"], "--jwks"), (["--context", "c"], "--context"),
+            (["--in-cluster", "--trusted-node-accounts", "ztunnel"], "--trusted-node-accounts"),
+            (["--source", "a", "--status", "b", "--state", "c", "--jwks", "d", "--token-issuer", "e"], "--jwks"),
+            (["--in-cluster", "--token-audiences", " ,"], "--token-audiences"),
+        ] as [([String], String)])
+    func options(arguments: [String], word: String) throws {
+        let errors = Pipe()
+        let process = try start(arguments, errors: errors)
+        let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 64)
+        #expect(text.contains(word), "\(text)")
+    }
+}
