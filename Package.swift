@@ -109,7 +109,9 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "ObjectSource", dependencies: ["Addressing", .yams, .logging], swiftSettings: strict),
+        .target(
+            name: "ObjectSource", dependencies: ["Addressing", .yams, .logging, .hashTrees, .deque],
+            swiftSettings: strict),
 
         // MARK: Trust
         .target(
@@ -132,7 +134,7 @@ let package = Package(
             name: "Discovery",
             dependencies: [
                 "Addressing", "IstioAPI", "LinuxNetwork", "Mesh", .grpcCore, .grpcProtobuf, .grpcTransport, .protobuf,
-                .nioCore, .deque, .logging,
+                .nioCore, .deque, .hashTrees, .logging,
             ], swiftSettings: strict),
         .target(name: "DNS", dependencies: ["Addressing", "Mesh"], swiftSettings: strict),
         .target(
@@ -198,8 +200,11 @@ let package = Package(
 
         // Measures; in no product of the list above, built only by its own name.
         .executableTarget(
-            name: "apus-bench", dependencies: ["Addressing", "Discovery", "IstioAPI", "Mesh", .protobuf],
-            swiftSettings: strict),
+            name: "apus-bench",
+            dependencies: [
+                "Addressing", "Controller", "Discovery", "Identity", "IstioAPI", "Mesh", "ObjectSource", .protobuf,
+                .grpcCore, .grpcProtobuf, .grpcTransport, .logging,
+            ], swiftSettings: strict),
 
         // MARK: Tests
         .testTarget(name: "ArchitectureTests", swiftSettings: strict),

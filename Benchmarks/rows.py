@@ -2,7 +2,7 @@
 """Holds Apus against its bars: one row per figure, beside Envoy's HBONE pair and raw TCP of the same run.
 
     rows.py full | quick | NAME...      NAME: bulk1 bulk4 down1 ping wrk16 conn16 start memory mesh workers
-                                        capture enrolment
+                                        capture enrolment scale
 
 `full` takes five rounds of everything and `quick` is done within five minutes; names choose benchmarks, with the length
 of `full` (--rounds changes that). Prints a table and leaves .build/bench/results.json. Needs root, like the harness in
@@ -14,10 +14,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(HERE, "datapath"))
 sys.path.insert(0, os.path.join(HERE, "capture"))
-import bench, capture, cluster  # noqa: E402
+import bench, capture, cluster, scale  # noqa: E402
 
 HARNESS = ["bulk1", "bulk4", "down1", "ping", "wrk16", "conn16"]
-OWN = ["start", "memory", "mesh", "workers", "capture", "enrolment"]
+OWN = ["start", "memory", "mesh", "workers", "capture", "enrolment", "scale"]
 APUS, ENVOY, RAW = "apus", "envoy-hbone-1", "raw"
 
 # name, unit, the benchmark it comes from, the harness's figure, how it compares, the bar. A bar "x" is a ratio to Envoy.
@@ -38,6 +38,14 @@ ROWS = [
     ("xDS: memory of each of 100,000 workloads", "KiB", "mesh", "each", "<=", 1.5, ""),
     ("longest stall of a worker, changes among 100,000 workloads", "ms", "mesh", "stall", "<=", 1, ""),
     ("2 workers against 1, bulk4: CPU s/GB", "ratio", "workers", "ratio", "<=", 1.1, ""),
+    ("controller of 100,000 pods, 10,000 services: memory", "MiB", "scale", "controller memory", "<=", 600, ""),
+    ("from those objects to all of it at a first ztunnel", "s", "scale", "first push", "<=", 5, ""),
+    ("CPU of the controller for a pod's change", "ms", "scale", "change cpu", "<=", 1, ""),
+    ("CPU of the controller for a service's change", "ms", "scale", "service cpu", "<=", 1000, ""),
+    ("1,000 changes a second at 100 ztunnels: p99", "ms", "scale", "change p99", "<=", 100, ""),
+    ("5,000 ztunnels connect and have 11,000 resources", "s", "scale", "many seconds", "<=", 120, ""),
+    ("memory of the controller for each of 5,000 ztunnels", "KiB", "scale", "many each", "<=", 200, ""),
+    ("a change at 5,000 ztunnels: p99", "ms", "scale", "many p99", "<=", 2000, ""),
 ]
 
 
@@ -146,6 +154,7 @@ def main():
         both, _ = harness([APUS, "apus-2"], ["bulk4"], rounds, scale, patience)
         cpu = lambda path: [r.get("bulk4 proxy CPU s/GB") for r in both[path]]
         figures.setdefault(APUS, []).extend({"ratio": two / one} for one, two in zip(cpu(APUS), cpu("apus-2")) if one and two)
+    if "scale" in chosen and ("scale" in o.what or not quick): attempt(figures, APUS, scale.measure)
     ciphers = {}
     if measured & {"memory", "mesh"}:
         with cluster.Machine() as here:

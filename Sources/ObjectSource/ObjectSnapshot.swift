@@ -3,7 +3,7 @@ public struct ObjectSnapshot: Sendable, Equatable {
     /// Grows by one with every change, of objects or of problems.
     public var version: UInt64 = 0
     public var namespaces: [String: Namespace] = [:]
-    public var pods: [ObjectName: Pod] = [:]
+    public var pods = PodTable()
     public var services: [ObjectName: Service] = [:]
     public var serviceAccounts: [ObjectName: ServiceAccount] = [:]
     public var endpointSlices: [ObjectName: EndpointSlice] = [:]

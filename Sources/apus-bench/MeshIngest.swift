@@ -18,7 +18,7 @@ struct MeshIngest {
         let clock = ContinuousClock()
         var ingest = Duration.zero
         var bytes = 0
-        let before = try Self.privateDirty()
+        let before = try ProcessUse.privateDirty()
         while let message = try Self.message(file) {
             bytes += message.count
             let start = clock.now
@@ -28,7 +28,7 @@ struct MeshIngest {
             guard outcome.refusals.isEmpty else { throw BenchError("refused: \(outcome.refusals[0])") }
         }
         store.reclaim()
-        let after = try Self.privateDirty()
+        let after = try ProcessUse.privateDirty()
         let state = store.snapshot()
         let count = state.workloadCount
         guard count > 0 else { throw BenchError("\(path) holds no workload") }
@@ -49,17 +49,6 @@ struct MeshIngest {
             throw BenchError("a response is cut short")
         }
         return [UInt8](body)
-    }
-
-    /// Memory of this process that is its own and written to.
-    private static func privateDirty() throws -> Int {
-        let text = try String(contentsOfFile: "/proc/self/smaps_rollup", encoding: .utf8)
-        for line in text.split(separator: "\n") where line.hasPrefix("Private_Dirty:") {
-            if let kilobytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) }) {
-                return kilobytes * 1024
-            }
-        }
-        throw BenchError("smaps_rollup does not say Private_Dirty")
     }
 
     /// One thread routes as fast as it can, as a worker does for each connection, while another makes a change every

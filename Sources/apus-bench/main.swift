@@ -5,6 +5,8 @@ import Foundation
 let usage = """
     usage: apus-bench encode WORKLOADS SERVICES FILE   write delta responses as a control plane sends them
            apus-bench ingest FILE                      take them in as the client does; prints JSON
+           apus-bench controller PODS SERVICES FOLDER  a controller over a made-up cluster; reads commands
+           apus-bench subscribers ADDRESS ROOT TOKEN COUNT   so many ztunnels that connect to it; reads commands
 
     """
 
@@ -18,6 +20,16 @@ do {
         try SyntheticMesh(workloads: workloads, services: services).write(to: arguments[4])
     case ("ingest", 2):
         print(try MeshIngest(path: arguments[2]).run())
+    case ("controller", 4):
+        guard let pods = Int(arguments[2]), let services = Int(arguments[3]), services > 0, pods > 0 else {
+            throw BenchError("numbers of pods and services are above 0")
+        }
+        try await ControllerLoad(pods: pods, services: services, folder: arguments[4]).run()
+    case ("subscribers", 5):
+        guard let count = Int(arguments[5]), count > 0 else {
+            throw BenchError("the number of subscribers is above 0")
+        }
+        try await Subscribers(address: arguments[2], root: arguments[3], token: arguments[4], count: count).run()
     default:
         throw BenchError(usage)
     }

@@ -95,7 +95,7 @@ struct DiscoverySessionTests {
     @Test("R3: a client that comes back gets what changed and hears what is gone")
     mutating func reconnect() throws {
         try publish([Samples.workload("a"), Samples.workload("b", address: 2)])
-        let versions = table.entries.mapValues(\.version)
+        let versions = Dictionary(uniqueKeysWithValues: table.entries.map { ($0.key, $0.value.version) })
         _ = try send(known: versions.merging(["Kubernetes//Pod/shop/gone": "1"]) { $1 })
         let first = try next()
         #expect(names(first) == [])

@@ -54,7 +54,7 @@ struct GoldenTests {
         let state = store.snapshot()
         #expect(state.workload(uid: Samples.fullWorkload.uid) == Samples.fullWorkload)
         #expect(state.service(Samples.fullService.key) == Samples.fullService)
-        #expect(state.policy("shop/p")?.policy == Samples.fullPolicy)
+        #expect(state.policy("shop/p") == Samples.fullPolicy)
     }
 
     /// Maps have no order on the wire.

@@ -38,7 +38,7 @@ public final class ControllerServer: Sendable {
 
     private let settings: ControllerSettings.Serving
     private let parts: Parts
-    private let publisher: MeshPublisher
+    let publisher: MeshPublisher
     private let pods: PodDirectory
     private let certificates: ServerCertificates
     let metrics: ControllerMetrics
@@ -66,16 +66,7 @@ public final class ControllerServer: Sendable {
             throw ControllerError(
                 .source, "the objects cannot be read", cause: "\(error)", hint: "check --source and --status")
         }
-        let parts: Parts
-        do {
-            let authority = try EmbeddedCA(
-                directory: settings.state, trustDomain: settings.serving.mesh.trustDomain, now: now())
-            let tokens = try await NodeTokenIssuer(directory: settings.state)
-            parts = Parts(
-                source: source, authority: authority, verifier: tokens.verifier, tokens: (tokens, settings.state))
-        } catch {
-            throw ControllerError(.authority, "the controller cannot be set up", cause: "\(error)")
-        }
+        let parts = try await Parts(settings, source, now: now())
         try self.init(settings.serving, parts, logger: logger, now: now)
     }
 

@@ -16,6 +16,8 @@ final class MeshPublisher: Sendable {
         /// How many workloads are no pods.
         var otherWorkloads = 0
         var mark: DiscoveryServer.Mark?
+        /// Of the objects.
+        var version: UInt64 = 0
     }
 
     /// What was published, for those who tell users of it.
@@ -46,6 +48,8 @@ final class MeshPublisher: Sendable {
         self.logger = logger
     }
 
+    /// The version of the objects that were published last.
+    var version: UInt64 { state.withLock { $0.version } }
     var problems: [ObjectProblem] { state.withLock { $0.problems } }
     var warnings: [PolicyWarning] { state.withLock { $0.warnings } }
     var conditions: [ObjectCondition] { state.withLock { $0.conditions } }
@@ -63,6 +67,7 @@ final class MeshPublisher: Sendable {
             logger.error("the mesh cannot be published; the last state stays", metadata: ["reason": "\(error)"])
         }
         report(objects.problems)
+        state.withLock { $0.version = objects.version }
         changes.notify()
         let (conditions, warnings) = state.withLock { ($0.conditions, $0.warnings) }
         observe(Report(objects: objects, conditions: conditions, warnings: warnings))

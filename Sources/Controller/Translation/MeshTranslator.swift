@@ -42,9 +42,15 @@ struct MeshTranslator: Sendable {
     }
 
     private static func changes(
-        from old: [ObjectName: Pod], to new: [ObjectName: Pod], _ prepared: MeshTranslation.Prepared
+        from old: PodTable, to new: PodTable, _ prepared: MeshTranslation.Prepared
     ) -> [ObjectName: Workload?] {
         var result: [ObjectName: Workload?] = [:]
+        if let names = new.changes(since: old) {
+            for name in names where old[name] != new[name] {
+                result.updateValue(new[name].flatMap { prepared.workload($0) }, forKey: name)
+            }
+            return result
+        }
         for (name, pod) in new where old[name] != pod { result.updateValue(prepared.workload(pod), forKey: name) }
         for name in old.keys where new[name] == nil { result.updateValue(nil, forKey: name) }
         return result

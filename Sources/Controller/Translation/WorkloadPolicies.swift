@@ -25,7 +25,7 @@ struct WaypointPolicies {
     private var policiesByWaypoint: [ObjectName: Mesh.AuthorizationPolicy] = [:]
     private var waypointsByService: [NamespacedHostname: [ObjectName]] = [:]
 
-    init(_ surroundings: Surroundings, pods: [ObjectName: Pod]) {
+    init(_ surroundings: Surroundings, pods: PodTable) {
         guard surroundings.configuration.allowsWaypointsOnly else { return }
         var accounts: [ObjectName: Set<String>] = [:]
         for pod in pods.values where pod.status.phase?.isTerminal != true {

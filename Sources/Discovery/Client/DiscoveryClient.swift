@@ -1,3 +1,4 @@
+import DequeModule
 import GRPCCore
 import GRPCNIOTransportHTTP2
 import GRPCProtobuf
@@ -97,11 +98,18 @@ public final class DiscoveryClient: Sendable {
         }
     }
 
+    /// Connections that may be on their way out at a time.
+    private static let mostEnding = 8
+
     private func connect() async {
         var backoff = Backoff(shortest: settings.minimumBackoff, longest: settings.maximumBackoff)
+        // Connections that are over and not yet closed: a server that does not answer TLS's farewell takes seconds for
+        // it, and nobody is to wait so long for the next one.
+        var ending: Deque<Task<Void, any Error>> = []
         while !Task.isCancelled {
+            if ending.count > Self.mostEnding, let oldest = ending.popFirst() { _ = await oldest.result }
             onEvent(.connecting)
-            let (termination, error, worked) = await connectOnce()
+            let (termination, error, worked) = await connectOnce(&ending)
             state.withLock { state in
                 state.isConnected = false
                 state.lastError = error
@@ -127,22 +135,20 @@ public final class DiscoveryClient: Sendable {
         }
     }
 
-    /// One connection from its beginning to its end.
-    private func connectOnce() async -> (Termination, DiscoveryError, worked: Bool) {
+    /// One connection from its beginning to the end of its stream.
+    private func connectOnce(
+        _ ending: inout Deque<Task<Void, any Error>>
+    ) async -> (Termination, DiscoveryError, worked: Bool) {
         do {
             let client = try connector.client()
             let metadata = try connector.metadata()
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await client.runConnections() }
-                group.addTask {
-                    defer { client.beginGracefulShutdown() }
-                    try await self.stream(client, metadata)
-                }
-                defer { group.cancelAll() }
-                try await group.next()
+            let connections = Task { try await client.runConnections() }
+            ending.append(connections)
+            defer {
                 client.beginGracefulShutdown()
-                try await group.next()
+                connections.cancel()
             }
+            try await stream(client, metadata)
             return (
                 .complete, DiscoveryError(.interrupted, "the server ended the stream"), isConnected
             )

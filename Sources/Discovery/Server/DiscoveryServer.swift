@@ -29,21 +29,18 @@ public final class DiscoveryServer: Sendable {
     /// Clients at a time; a node has one or, while it is replaced, two.
     public static let maximumClients = 20_000
 
-    private struct Client {
-        let name: String
-        var session: DiscoverySession
-        let wake: AsyncStream<Void>.Continuation
-    }
-
     private struct State {
         // Policies first: a workload must not be known before the policy it refers to.
         var tables = [ResourceTable(typeURL: TypeURL.authorization), ResourceTable(typeURL: TypeURL.address)]
-        var clients: [UInt64: Client] = [:]
+        var clients: [UInt64: DiscoveryClientEntry] = [:]
         var nextClient: UInt64 = 0
-        var counts = DiscoveryServerCounts()
     }
 
     private let state = Mutex(State())
+    /// One publishes at a time.
+    private let publishing = Mutex<Void>(())
+    private let total = Mutex(DiscoveryServerCounts())
+    private let budget = PushBudget()
     private let acknowledgements = ChangeSignal()
     private let logger: Logger
 
@@ -79,14 +76,19 @@ public final class DiscoveryServer: Sendable {
     }
 
     private func publish(_ difference: (ResourceTable) throws -> ResourceTable.Difference) throws -> Mark {
-        try state.withLock { state in
-            let differences = try state.tables.map(difference)
-            for (index, difference) in differences.enumerated() { state.tables[index].apply(difference) }
-            if !differences.allSatisfy(\.isEmpty) {
-                for client in state.clients.values { client.wake.yield() }
-            }
-            return Mark(generations: Self.generations(state))
+        try publishing.withLock { _ in
+            // On a copy, while clients are served; it is let go of before the tables are changed in place.
+            let differences = try state.withLock { $0.tables }.map(difference)
+            return state.withLock { Self.apply(differences, to: &$0) }
         }
+    }
+
+    private static func apply(_ differences: [ResourceTable.Difference], to state: inout State) -> Mark {
+        for (index, difference) in differences.enumerated() { state.tables[index].apply(difference) }
+        if !differences.allSatisfy(\.isEmpty) {
+            for client in state.clients.values { client.wake.yield() }
+        }
+        return Mark(generations: generations(state))
     }
 
     /// The mark of what is published now.
@@ -98,30 +100,19 @@ public final class DiscoveryServer: Sendable {
 
     /// All that is published, by type and name.
     public var resources: [MeshResource] {
-        state.withLock { state in
-            state.tables.flatMap { $0.entries.sorted { $0.key < $1.key }.map(\.value.resource) }
-        }
+        state.withLock { $0.tables }.flatMap { $0.entries.sorted { $0.key < $1.key }.map(\.value.resource) }
     }
 
     // MARK: Clients
 
     public var clients: [DiscoveryClientStatus] {
-        state.withLock { state in
-            state.clients.sorted { $0.key < $1.key }.map { id, client in
-                var acknowledged: [String: UInt64] = [:]
-                for type in client.session.types { acknowledged[type] = client.session.acknowledged(type) }
-                return DiscoveryClientStatus(
-                    id: id, name: client.name, nodeID: client.session.nodeID, acknowledged: acknowledged)
-            }
-        }
+        state.withLock { $0.clients }.sorted { $0.key < $1.key }.map(\.value.status)
     }
 
     public var counts: DiscoveryServerCounts {
-        state.withLock { state in
-            var counts = state.counts
-            counts.clients = state.clients.count
-            return counts
-        }
+        var counts = total.withLock { $0 }
+        counts.clients = state.withLock { $0.clients.count }
+        return counts
     }
 
     /// Waits until every client that is connected now has acknowledged what was published up to `mark`, of the types
@@ -135,13 +126,11 @@ public final class DiscoveryServer: Sendable {
     }
 
     private func behind(_ mark: Mark, _ concerned: Set<UInt64>) -> [String] {
-        state.withLock { state in
-            state.clients.filter { concerned.contains($0.key) }.filter { _, client in
-                mark.generations.contains { type, generation in
-                    client.session.acknowledged(type).map { $0 < generation } ?? false
-                }
-            }.map(\.value.name).sorted()
-        }
+        state.withLock { $0.clients }.values.filter { concerned.contains($0.id) }.filter { client in
+            mark.generations.contains { type, generation in
+                client.acknowledged(type).map { $0 < generation } ?? false
+            }
+        }.map(\.name).sorted()
     }
 
     // MARK: A stream
@@ -151,31 +140,33 @@ public final class DiscoveryServer: Sendable {
     /// - Parameter name: Who the client is, for logs and ``waitUntilAcked(_:timeout:)``.
     func serve(
         _ requests: some AsyncSequence<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, any Error> & Sendable,
-        to writer: RPCWriter<Envoy_Service_Discovery_V3_DeltaDiscoveryResponse>, name: String
+        to writer: RPCWriter<DiscoveryPush>, name: String
     ) async throws {
         let (signals, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        let id = try state.withLock { state -> UInt64 in
+        let client = try state.withLock { state -> DiscoveryClientEntry in
             guard state.clients.count < Self.maximumClients else {
                 throw RPCError(code: .resourceExhausted, message: "too many clients")
             }
             state.nextClient += 1
-            state.clients[state.nextClient] = Client(name: name, session: DiscoverySession(), wake: wake)
-            return state.nextClient
+            let client = DiscoveryClientEntry(id: state.nextClient, name: name, wake: wake)
+            state.clients[client.id] = client
+            return client
         }
-        logger.info("discovery client connected", metadata: ["client": "\(name)", "stream": "\(id)"])
+        logger.info("discovery client connected", metadata: ["client": "\(name)", "stream": "\(client.id)"])
         defer {
-            state.withLock { $0.clients[id] = nil }
+            state.withLock { $0.clients[client.id] = nil }
+            settle(client)
             acknowledgements.notify()
-            logger.info("discovery client gone", metadata: ["client": "\(name)", "stream": "\(id)"])
+            logger.info("discovery client gone", metadata: ["client": "\(name)", "stream": "\(client.id)"])
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 defer { wake.finish() }
-                for try await request in requests { try self.receive(request, from: id, name) }
+                for try await request in requests { try self.receive(request, from: client) }
             }
             group.addTask {
                 for await _ in signals {
-                    while let response = self.next(for: id) { try await writer.write(response) }
+                    while let push = try self.next(for: client) { try await self.send(push, to: client, writer) }
                 }
             }
             // Whichever ends first, in order or with an error, ends the stream.
@@ -184,57 +175,83 @@ public final class DiscoveryServer: Sendable {
         }
     }
 
+    private func send(
+        _ push: DiscoveryPush, to client: DiscoveryClientEntry, _ writer: RPCWriter<DiscoveryPush>
+    ) async throws {
+        if let ticket = try await budget.admit(push.body.bytes.count) {
+            if let old = client.exchange(ticket: ticket) { budget.release(old) }
+        }
+        try await writer.write(push)
+    }
+
+    /// What was on its way to a client has come there, or never will.
+    private func settle(_ client: DiscoveryClientEntry) {
+        if let ticket = client.exchange(ticket: nil) { budget.release(ticket) }
+    }
+
     private func receive(
-        _ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, from id: UInt64, _ name: String
+        _ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, from client: DiscoveryClientEntry
     ) throws {
         let acknowledgement: DiscoverySession.Acknowledgement?
         do {
-            acknowledgement = try state.withLock { state in
-                // In place: a session remembers a lot, and a copy would be one of all.
-                let acknowledgement = try state.clients[id]?.session.receive(request) ?? nil
-                if let acknowledgement {
-                    state.counts.acknowledgements += 1
-                    if acknowledgement.refusal != nil { state.counts.refusals += 1 }
-                }
-                state.clients[id]?.wake.yield()
-                return acknowledgement
-            }
-            acknowledgements.notify()
+            acknowledgement = try client.session.withLock { try $0.receive(request) }
         } catch let violation as DiscoverySession.Violation {
-            logger.warning(
-                "discovery client asks for too much",
-                metadata: ["client": "\(name)", "reason": "\(violation)"])
-            throw RPCError(code: .resourceExhausted, message: "\(violation)")
+            throw refusal(violation, of: client)
         }
-        if let refusal = acknowledgement?.refusal {
+        client.wake.yield()
+        guard let acknowledgement else { return }
+        settle(client)
+        total.withLock { total in
+            total.acknowledgements += 1
+            if acknowledgement.refusal != nil { total.refusals += 1 }
+        }
+        acknowledgements.notify()
+        if let refusal = acknowledgement.refusal {
             logger.warning(
                 "discovery client refused resources",
                 metadata: [
-                    "client": "\(name)", "type": "\(request.typeURL)", "reason": "\(refusal.prefix(1000))",
+                    "client": "\(client.name)", "type": "\(request.typeURL)", "reason": "\(refusal.prefix(1000))",
                 ])
         }
     }
 
-    private func next(for id: UInt64) -> Envoy_Service_Discovery_V3_DeltaDiscoveryResponse? {
+    private func next(for client: DiscoveryClientEntry) throws -> DiscoveryPush? {
+        let tables = state.withLock { $0.tables }
         // A client that is not concerned by a change is up to date without a word.
         var advanced = false
         defer { if advanced { acknowledgements.notify() } }
-        return state.withLock { state in
-            for table in state.tables {
-                let before = state.clients[id]?.session.acknowledged(table.typeURL)
-                let response = state.clients[id]?.session.next(table) ?? nil
-                if state.clients[id]?.session.acknowledged(table.typeURL) != before { advanced = true }
-                if let response {
-                    state.counts.responses += 1
-                    state.counts.resourcesSent += UInt64(response.resources.count)
-                    return response
+        do {
+            return try client.session.withLock { session in
+                for table in tables {
+                    let before = session.acknowledged(table.typeURL)
+                    let push = try session.next(table)
+                    if session.acknowledged(table.typeURL) != before { advanced = true }
+                    if let push {
+                        total.withLock { total in
+                            total.responses += 1
+                            total.resourcesSent += UInt64(push.body.resources)
+                        }
+                        return push
+                    }
                 }
+                let known = tables.map(\.typeURL)
+                for type in session.types where !known.contains(type) {
+                    if let push = try session.nextUnknown(type) { return push }
+                }
+                return nil
             }
-            let known = state.tables.map(\.typeURL)
-            for type in state.clients[id]?.session.types ?? [] where !known.contains(type) {
-                if let response = state.clients[id]?.session.nextUnknown(type) ?? nil { return response }
-            }
-            return nil
+        } catch let violation as DiscoverySession.Violation {
+            throw refusal(violation, of: client)
         }
+    }
+
+    private func refusal(_ violation: DiscoverySession.Violation, of client: DiscoveryClientEntry) -> RPCError {
+        guard violation != .tooFarBehind else {
+            logger.warning("discovery client is too far behind", metadata: ["client": "\(client.name)"])
+            return RPCError(code: .aborted, message: "too far behind: connect again and say what you have")
+        }
+        logger.warning(
+            "discovery client asks for too much", metadata: ["client": "\(client.name)", "reason": "\(violation)"])
+        return RPCError(code: .resourceExhausted, message: "\(violation)")
     }
 }

@@ -1,8 +1,11 @@
 public import GRPCCore
-public import IstioAPI
+import GRPCProtobuf
+import IstioAPI
 
-/// The gRPC face of a ``DiscoveryServer``.
-public struct DiscoveryService: Envoy_Service_Discovery_V3_AggregatedDiscoveryService.StreamingServiceProtocol {
+/// The gRPC face of a ``DiscoveryServer``: the incremental form alone, since only that tells what is gone.
+///
+/// Registered by hand for the sake of its serializer, which takes responses that are encoded already.
+public struct DiscoveryService: RegistrableRPCService {
     private let server: DiscoveryServer
     private let authorize: @Sendable (Metadata) async throws -> String
 
@@ -13,20 +16,25 @@ public struct DiscoveryService: Envoy_Service_Discovery_V3_AggregatedDiscoverySe
         self.authorize = authorize
     }
 
-    public func deltaAggregatedResources(
-        request: StreamingServerRequest<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>, context: ServerContext
-    ) async throws -> StreamingServerResponse<Envoy_Service_Discovery_V3_DeltaDiscoveryResponse> {
-        let name = try await authorize(request.metadata)
-        return StreamingServerResponse(metadata: [:]) { writer in
-            try await server.serve(request.messages, to: writer, name: name)
-            return [:]
+    public func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
+        router.registerHandler(
+            forMethod: Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Method.DeltaAggregatedResources.descriptor,
+            deserializer: ProtobufDeserializer<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>(),
+            serializer: DiscoveryPushSerializer()
+        ) { [server, authorize] request, _ in
+            let name = try await authorize(request.metadata)
+            return StreamingServerResponse(metadata: [:]) { writer in
+                try await server.serve(request.messages, to: writer, name: name)
+                return [:]
+            }
         }
-    }
-
-    /// State of the world is not offered: only the incremental form tells what is gone.
-    public func streamAggregatedResources(
-        request: StreamingServerRequest<Envoy_Service_Discovery_V3_DiscoveryRequest>, context: ServerContext
-    ) async throws -> StreamingServerResponse<Envoy_Service_Discovery_V3_DiscoveryResponse> {
-        throw RPCError(code: .unimplemented, message: "use DeltaAggregatedResources")
+        router.registerHandler(
+            forMethod: Envoy_Service_Discovery_V3_AggregatedDiscoveryService.Method.StreamAggregatedResources
+                .descriptor,
+            deserializer: ProtobufDeserializer<Envoy_Service_Discovery_V3_DiscoveryRequest>(),
+            serializer: ProtobufSerializer<Envoy_Service_Discovery_V3_DiscoveryResponse>()
+        ) { _, _ in
+            throw RPCError(code: .unimplemented, message: "use DeltaAggregatedResources")
+        }
     }
 }

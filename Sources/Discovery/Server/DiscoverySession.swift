@@ -4,7 +4,8 @@ import SwiftProtobuf
 /// What one client wants of each type, has been sent and has acknowledged. A value, apart from any stream.
 ///
 /// A client gets its next response of a type when it has answered the one before. So nothing ever waits in a queue:
-/// however slow the client, the next response says everything that has changed until then, once.
+/// however slow the client, the next response says everything that has changed until then, once. Of a client that wants
+/// everything no more is remembered than the generation it has.
 struct DiscoverySession: Sendable {
     /// Names one client may ask for one by one.
     static let maximumNames = 100_000
@@ -16,11 +17,17 @@ struct DiscoverySession: Sendable {
         let refusal: String?
     }
 
+    private enum Holding: Sendable {
+        /// Everything of a generation; of 0, nothing.
+        case generation(UInt64)
+        /// These, by name: their versions.
+        case versions([String: String])
+    }
+
     private struct Subscription: Sendable {
         var wildcard = false
         var names: Set<String> = []
-        /// What the client has, by name: its version.
-        var sent: [String: String] = [:]
+        var holding = Holding.generation(0)
         /// Asked for by name since the last response: answered even when the client has it already.
         var owed: Set<String> = []
         /// A response is due even when it is empty.
@@ -29,8 +36,8 @@ struct DiscoverySession: Sendable {
         var outstanding: (nonce: String, generation: UInt64)?
         /// The generation up to which all was sent or was of no interest.
         var synced: UInt64 = 0
-        /// All of `sent` is to be compared, not only what has changed.
-        var compareAll = true
+        /// The client wants other things than before.
+        var hasChanged = true
         var acknowledged: UInt64 = 0
     }
 
@@ -42,6 +49,8 @@ struct DiscoverySession: Sendable {
     enum Violation: Error, Equatable {
         case tooManyNames
         case nameTooLong
+        /// What is gone since the client's last answer is not known any more. On a new stream it says itself what it has.
+        case tooFarBehind
     }
 
     /// Takes in a request.
@@ -61,7 +70,9 @@ struct DiscoverySession: Sendable {
         var subscription = known ?? Subscription()
         if isFirst {
             subscription.wildcard = request.resourceNamesSubscribe.isEmpty
-            subscription.sent = request.initialResourceVersions
+            if !request.initialResourceVersions.isEmpty {
+                subscription.holding = .versions(request.initialResourceVersions)
+            }
         }
         var acknowledgement: Acknowledgement?
         if let outstanding = subscription.outstanding, !request.responseNonce.isEmpty,
@@ -75,7 +86,7 @@ struct DiscoverySession: Sendable {
         for name in request.resourceNamesSubscribe {
             guard name.utf8.count <= Self.maximumNameLength else { throw .nameTooLong }
             subscription.mustRespond = true
-            subscription.compareAll = true
+            subscription.hasChanged = true
             if name == "*" {
                 subscription.wildcard = true
             } else {
@@ -85,7 +96,7 @@ struct DiscoverySession: Sendable {
         }
         guard subscription.names.count <= Self.maximumNames else { throw .tooManyNames }
         for name in request.resourceNamesUnsubscribe {
-            subscription.compareAll = true
+            subscription.hasChanged = true
             if name == "*" {
                 subscription.wildcard = false
             } else {
@@ -104,87 +115,96 @@ struct DiscoverySession: Sendable {
     func acknowledged(_ typeURL: String) -> UInt64? { subscriptions[typeURL]?.acknowledged }
 
     /// What to send now, if anything.
-    mutating func next(_ table: ResourceTable) -> Envoy_Service_Discovery_V3_DeltaDiscoveryResponse? {
+    ///
+    /// - Throws: ``Violation`` `tooFarBehind`; the stream should end then.
+    mutating func next(_ table: ResourceTable) throws(Violation) -> DiscoveryPush? {
         guard let due = subscriptions[table.typeURL], due.outstanding == nil,
-            due.mustRespond || due.compareAll || due.synced < table.generation
+            due.mustRespond || due.hasChanged || due.synced < table.generation
         else { return nil }
         _ = consume due
         guard var subscription = subscriptions.removeValue(forKey: table.typeURL) else { return nil }
-        var response = Envoy_Service_Discovery_V3_DeltaDiscoveryResponse()
-        response.typeURL = table.typeURL
-        collect(table, &subscription, into: &response)
-        subscription.compareAll = false
+        defer { subscriptions[table.typeURL] = subscription }
+        guard
+            let body = subscription.wildcard
+                ? Self.everything(table, &subscription) : named(table, &subscription)
+        else { throw .tooFarBehind }
+        subscription.hasChanged = false
         subscription.synced = table.generation
         subscription.owed = []
-        let isDue = subscription.mustRespond || !response.resources.isEmpty || !response.removedResources.isEmpty
-        if isDue {
-            nextNonce += 1
-            response.nonce = String(nextNonce)
-            response.systemVersionInfo = String(table.generation)
-            subscription.mustRespond = false
-            subscription.outstanding = (response.nonce, table.generation)
-        } else {
+        guard subscription.mustRespond || !body.isEmpty else {
             // Nothing of interest to this client: it is up to date without a word.
             subscription.acknowledged = table.generation
+            return nil
         }
-        subscriptions[table.typeURL] = subscription
-        return isDue ? response : nil
+        nextNonce += 1
+        let push = DiscoveryPush(nonce: String(nextNonce), body: body)
+        subscription.mustRespond = false
+        subscription.outstanding = (push.nonce, table.generation)
+        return push
     }
 
     /// An answer to a type that nobody publishes: empty, once.
-    mutating func nextUnknown(_ typeURL: String) -> Envoy_Service_Discovery_V3_DeltaDiscoveryResponse? {
-        next(ResourceTable(typeURL: typeURL))
+    mutating func nextUnknown(_ typeURL: String) throws(Violation) -> DiscoveryPush? {
+        try next(ResourceTable(typeURL: typeURL))
     }
 
-    private func collect(
-        _ table: ResourceTable, _ subscription: inout Subscription,
-        into response: inout Envoy_Service_Discovery_V3_DeltaDiscoveryResponse
-    ) {
-        let changed = subscription.compareAll ? nil : table.changes(since: subscription.synced)
-        var owed: Set<String> = []
-        var removed: Set<String> = []
-        for name in subscription.owed {
-            let found = table.resolve(name)
-            owed.formUnion(found)
-            // Asked for and not there: said, so that whoever waits for it does not wait for ever.
-            if found.isEmpty { removed.insert(name) }
+    /// For a client that wants all there is.
+    private static func everything(_ table: ResourceTable, _ subscription: inout Subscription) -> DiscoveryPush.Body? {
+        defer { subscription.holding = .generation(table.generation) }
+        if case .generation(let past) = subscription.holding, subscription.owed.isEmpty {
+            return table.body(since: past)
         }
-        // Which of the resources concern the client.
-        let wanted: Set<String>?
-        if subscription.wildcard {
-            wanted = nil
-        } else {
-            var names = table.typeURL == TypeURL.address ? table.workloads(onNode: nodeName) : []
-            for name in subscription.names { names.formUnion(table.resolve(name)) }
-            wanted = names
+        var (names, gone) = resolved(subscription.owed, table)
+        switch subscription.holding {
+        case .generation(let past):
+            guard let changes = table.changes(since: past) else { return nil }
+            names.formUnion(changes.present)
+            gone.formUnion(changes.gone)
+        case .versions(let versions):
+            for (name, entry) in table.entries where versions[name] != entry.version { names.insert(name) }
+            for name in versions.keys where table.entries[name] == nil { gone.insert(name) }
         }
-        let candidates: [String]
-        if let changed, wanted == nil {
-            candidates = Array(changed.union(owed))
-        } else {
-            candidates = wanted.map(Array.init) ?? Array(table.entries.keys)
+        return table.body(names.compactMap { table.entries[$0] }, removed: Array(gone))
+    }
+
+    /// For a client that asks for names.
+    private func named(_ table: ResourceTable, _ subscription: inout Subscription) -> DiscoveryPush.Body? {
+        var sent: [String: String]
+        switch subscription.holding {
+        case .versions(let versions): sent = versions
+        case .generation(let past):
+            guard let versions = table.versions(asOf: past) else { return nil }
+            sent = versions
         }
-        for name in candidates.sorted() {
+        // Held once while it is changed.
+        subscription.holding = .generation(0)
+        let (owed, unknown) = Self.resolved(subscription.owed, table)
+        var wanted = table.typeURL == TypeURL.address ? table.workloads(onNode: nodeName) : []
+        for name in subscription.names { wanted.formUnion(table.resolve(name)) }
+        var entries: [ResourceTable.Entry] = []
+        for name in wanted {
             guard let entry = table.entries[name] else { continue }
-            if subscription.sent[name] == entry.version, !owed.contains(name) { continue }
-            var resource = Envoy_Service_Discovery_V3_Resource()
-            resource.name = name
-            resource.aliases = entry.resource.aliases
-            resource.version = entry.version
-            resource.resource.typeURL = table.typeURL
-            resource.resource.value = entry.body
-            response.resources.append(resource)
-            subscription.sent[name] = entry.version
+            if sent[name] == entry.version, !owed.contains(name) { continue }
+            entries.append(entry)
+            sent[name] = entry.version
         }
-        let gone: [String]
-        if let changed, wanted == nil {
-            gone = changed.filter { table.entries[$0] == nil && subscription.sent[$0] != nil }
-        } else {
-            // What is no longer wanted is forgotten without a word; what is no longer there is said.
-            gone = subscription.sent.keys.filter { table.entries[$0] == nil }
-            if let wanted { subscription.sent = subscription.sent.filter { wanted.contains($0.key) } }
+        // What is no longer wanted is forgotten without a word; what is no longer there is said.
+        let gone = sent.keys.filter { table.entries[$0] == nil }
+        subscription.holding = .versions(sent.filter { wanted.contains($0.key) })
+        return table.body(entries, removed: Array(unknown.union(gone)))
+    }
+
+    /// What names that were asked for stand for. Those that stand for nothing are said, so that whoever waits for one
+    /// does not wait for ever.
+    private static func resolved(
+        _ names: Set<String>, _ table: ResourceTable
+    ) -> (found: Set<String>, unknown: Set<String>) {
+        var (found, unknown): (Set<String>, Set<String>) = ([], [])
+        for name in names {
+            let resources = table.resolve(name)
+            if resources.isEmpty { unknown.insert(name) }
+            found.formUnion(resources)
         }
-        for name in gone { subscription.sent[name] = nil }
-        response.removedResources = removed.union(gone).sorted()
+        return (found, unknown)
     }
 }

@@ -1,27 +1,36 @@
 import Foundation
+import HashTreeCollections
 import IstioAPI
 import Mesh
+import SwiftProtobuf
 
-/// What is published of one type: the resources, encoded once, and a log of what changed when. A value.
+/// What is published of one type: the resources, each encoded once, and what changed when.
+///
+/// A value whose copies share what they have in common: whoever serves a client takes a copy and works on it while
+/// others publish.
 struct ResourceTable: Sendable {
-    /// Changes that are remembered one by one; a client that is further behind is compared as a whole.
-    static let logLimit = 512
-
     struct Entry: Sendable {
         let resource: MeshResource
-        let body: Data
-        /// A hash of the body: the same in every process that publishes the same.
+        /// The resource as it stands in a response, its tag and length before it: the same bytes for every client.
+        let wire: [UInt8]
+        /// A hash of the message: the same in every process that publishes the same.
         let version: String
+        /// The generation that made it what it is.
+        fileprivate(set) var changed: UInt64 = 0
+        /// The generation since which some client may have it.
+        fileprivate(set) var born: UInt64 = 0
     }
 
     let typeURL: String
-    private(set) var entries: [String: Entry] = [:]
+    private(set) var entries: TreeDictionary<String, Entry> = [:]
     /// Counts the changes.
     private(set) var generation: UInt64 = 0
-    private var log: [(generation: UInt64, names: Set<String>)] = []
-    private var byAlias: [String: Set<String>] = [:]
-    private var endpoints: [String: Set<String>] = [:]
-    private var byNode: [String: Set<String>] = [:]
+    private var history = ChangeHistory()
+    private var byAlias: TreeDictionary<String, Set<String>> = [:]
+    private var endpoints: TreeDictionary<String, Set<String>> = [:]
+    private var byNode: TreeDictionary<String, Set<String>> = [:]
+    /// Of this generation: what several clients are sent is put together once.
+    private var bodies = SharedBodies()
 
     init(typeURL: String) { self.typeURL = typeURL }
 
@@ -58,7 +67,8 @@ struct ResourceTable: Sendable {
             let body = try resource.encoded()
             let version = ContentHash.of(body)
             if entries[name]?.version != version {
-                difference.changed.append((name, Entry(resource: resource, body: body, version: version)))
+                let wire = try DiscoveryPush.field(resource, name: name, version: version, body: body)
+                difference.changed.append((name, Entry(resource: resource, wire: wire, version: version)))
             }
         }
         return difference
@@ -66,20 +76,76 @@ struct ResourceTable: Sendable {
 
     mutating func apply(_ difference: Difference) {
         guard !difference.isEmpty else { return }
-        for name in difference.removed { set(name, nil) }
-        for (name, entry) in difference.changed { set(name, entry) }
         generation += 1
-        log.append((generation, Set(difference.changed.map(\.name)).union(difference.removed)))
-        if log.count > Self.logLimit { log.removeFirst(log.count - Self.logLimit) }
+        bodies = SharedBodies()
+        for name in difference.removed {
+            if let entry = entries[name] { history.bury(name, born: entry.born, at: generation) }
+            set(name, nil)
+        }
+        for (name, entry) in difference.changed {
+            var entry = entry
+            entry.changed = generation
+            // A client may still have what had the name before, whenever that went.
+            let buried = history.unbury(name)
+            entry.born = entries[name]?.born ?? buried ?? generation
+            set(name, entry)
+        }
+        history.record(difference.changed.map(\.name) + difference.removed, at: generation)
     }
 
-    /// The names that changed after a generation; `nil` when that is too long ago to say.
-    func changes(since past: UInt64) -> Set<String>? {
-        if past >= generation { return [] }
-        guard let first = log.first, first.generation <= past + 1 else { return nil }
-        return log.reduce(into: []) { names, entry in
-            if entry.generation > past { names.formUnion(entry.names) }
+    /// Names of what is new or different since a generation, and of what some client of that generation has and is gone.
+    struct Changes: Equatable {
+        var present: [String] = []
+        var gone: [String] = []
+    }
+
+    /// - Returns: `nil` when what is gone since then is not remembered any more.
+    func changes(since past: UInt64) -> Changes? {
+        // Who has nothing yet need not hear of what is gone.
+        guard past == 0 || past >= history.horizon else { return nil }
+        guard past < generation else { return Changes() }
+        var changes = Changes()
+        if let names = history.names(since: past) {
+            for name in names {
+                if entries[name] != nil {
+                    changes.present.append(name)
+                } else if history.isGone(name, since: past) {
+                    changes.gone.append(name)
+                }
+            }
+        } else {
+            for (name, entry) in entries where entry.changed > past { changes.present.append(name) }
+            changes.gone = history.gone(since: past)
         }
+        return changes
+    }
+
+    /// What a client that has everything of a generation is sent, put together once for all of them.
+    ///
+    /// - Returns: `nil` when ``changes(since:)`` is.
+    func body(since past: UInt64) -> DiscoveryPush.Body? {
+        bodies.body(since: past) {
+            changes(since: past).map { body($0.present.compactMap { entries[$0] }, removed: $0.gone) }
+        }
+    }
+
+    func body(_ entries: [Entry], removed: [String]) -> DiscoveryPush.Body {
+        DiscoveryPush.Body(typeURL: typeURL, version: String(generation), entries: entries, removed: removed)
+    }
+
+    /// The versions of what a client has that has everything of a generation; of what is gone since then, none.
+    ///
+    /// - Returns: `nil` when ``changes(since:)`` is.
+    func versions(asOf past: UInt64) -> [String: String]? {
+        guard past > 0 else { return [:] }
+        guard past >= history.horizon else { return nil }
+        var versions: [String: String] = [:]
+        // What has changed since is there in another version: as good as none.
+        for (name, entry) in entries where entry.born <= past {
+            versions[name] = entry.changed <= past ? entry.version : ""
+        }
+        for name in history.gone(since: past) { versions[name] = "" }
+        return versions
     }
 
     /// The resources a name asked for stands for: a workload by uid or address, a service by key or address with all
@@ -94,7 +160,7 @@ struct ResourceTable: Sendable {
     func workloads(onNode node: String) -> Set<String> { node.isEmpty ? [] : byNode[node] ?? [] }
 
     private mutating func set(_ name: String, _ entry: Entry?) {
-        func unlink(_ index: inout [String: Set<String>], _ key: String) {
+        func unlink(_ index: inout TreeDictionary<String, Set<String>>, _ key: String) {
             index[key]?.remove(name)
             if index[key]?.isEmpty == true { index[key] = nil }
         }

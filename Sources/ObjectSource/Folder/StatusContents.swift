@@ -44,7 +44,7 @@ struct StatusContents {
     }
 
     /// The pods with everything that is reported on them.
-    func merged(onto pods: [ObjectName: Pod]) -> [ObjectName: Pod] {
+    func merged(onto pods: PodTable) -> PodTable {
         var result = pods
         let ordered = reports.sorted {
             // The kubelet's first: it says which instance the others must mean.
