@@ -1,3 +1,4 @@
+import LinuxNetwork
 public import Logging
 public import ObjectSource
 
