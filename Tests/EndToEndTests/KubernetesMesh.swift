@@ -76,7 +76,7 @@ struct KubernetesMesh {
 
     private static func python() throws -> String {
         var command = Command([TestMesh.repository("scripts/deploy-python")])
-        command.timeout = .seconds(300)
+        command.timeout = .seconds(660)
         let result = try command.run()
         guard result.status == 0 else { throw command.failure(result) }
         return result.text.trimmingCharacters(in: .whitespacesAndNewlines)
