@@ -44,6 +44,7 @@ build-tests: deps-build build-alone
 	$(SWIFT) build --product apus
 	$(SWIFT) build --product apus-cni
 	$(SWIFT) build --product apus-sockets
+	$(SWIFT) build --product test-apiserver
 
 test: build-tests ## unit tests, then end-to-end tests (needs root or sudo: without namespaces it fails, it never skips)
 	@scripts/need-namespaces $(ROOT)

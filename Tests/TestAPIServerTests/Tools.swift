@@ -18,7 +18,8 @@ struct Tools {
 
     /// Of the Python, beside which the other programs are.
     private static let python = Task { () throws -> String in
-        let run = try await Tools.run(repository.appending(path: "scripts/deploy-python").path, [])
+        let run = try await Tools.run(
+            repository.appending(path: "scripts/deploy-python").path, [], within: .seconds(660))
         guard run.code == 0 else { throw Unusable(description: run.errors) }
         return run.output.trimmingCharacters(in: .whitespacesAndNewlines)
     }
@@ -30,14 +31,15 @@ struct Tools {
         return name == "python" ? python.path : python.deletingLastPathComponent().appending(path: name).path
     }
 
-    /// Runs a program to its end, which comes by itself within a minute or is brought about.
-    static func run(_ program: String, _ arguments: [String], input: String? = nil, home: String = "/nonexistent")
-        async throws -> Run
-    {
+    /// Runs a program to its end, which comes by itself in time or is brought about.
+    static func run(
+        _ program: String, _ arguments: [String], input: String? = nil, home: String? = nil,
+        within timeout: DispatchTimeInterval = .seconds(120)
+    ) async throws -> Run {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(["HOME": home]) { $1 }
+        if let home { process.environment = ProcessInfo.processInfo.environment.merging(["HOME": home]) { $1 } }
         let folder = FileManager.default.temporaryDirectory.appending(path: "apus-tools-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }  // In the machine's temporary files otherwise.
@@ -52,7 +54,7 @@ struct Tools {
             process.terminationHandler = { _ in continuation.resume() }
             do { try process.run() } catch { continuation.resume(throwing: error) }
             let id = process.processIdentifier
-            DispatchQueue.global().asyncAfter(deadline: .now() + 300) { if process.isRunning { kill(id, SIGKILL) } }
+            DispatchQueue.global().asyncAfter(deadline: .now() + timeout) { if process.isRunning { kill(id, SIGKILL) } }
         }
         func read(_ name: String) throws -> String {
             try String(contentsOf: folder.appending(path: name), encoding: .utf8)
