@@ -43,9 +43,9 @@ import X509
         let signer = root ?? authority
         let certificate = try Certificate(
             version: .v3, serialNumber: .init(), publicKey: .init(key.publicKey), notValidBefore: now - 60,
-            notValidAfter: now + 3600, issuer: signer.root.subject, subject: DistinguishedName(),
+            notValidAfter: now + 3600, issuer: signer.material.issuer.subject, subject: DistinguishedName(),
             signatureAlgorithm: .ecdsaWithSHA256, extensions: try Certificate.Extensions(builder: extensions),
-            issuerPrivateKey: .init(signer.key))
+            issuerPrivateKey: signer.material.key)
         var serializer = DER.Serializer()
         try serializer.serialize(certificate)
         return IssuedChain(chainDER: [serializer.serializedBytes], rootsDER: [authority.rootDER])
