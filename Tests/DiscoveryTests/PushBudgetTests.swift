@@ -12,18 +12,22 @@ struct PushBudgetTests {
         return condition()
     }
 
+    private final class Order: Sendable {
+        let admitted = Mutex<[Int]>([])
+    }
+
     @Test("small ones are not counted, one may be larger than the limit, others wait in turn")
     func turns() async throws {
         let budget = PushBudget(limit: 1 << 20, patience: .seconds(60))
         #expect(try await budget.admit(PushBudget.exempt) == nil)
         let huge = try #require(try await budget.admit(5 << 20))
-        let order = Mutex<[Int]>([])
+        let order = Order()
         var tasks: [Task<UInt64?, any Error>] = []
         for index in 0..<3 {
             tasks.append(
                 Task {
                     let ticket = try await budget.admit(600 << 10)
-                    order.withLock { $0.append(index) }
+                    order.admitted.withLock { $0.append(index) }
                     return ticket
                 })
             #expect(await eventually { budget.load.waiting == index + 1 })
@@ -36,7 +40,7 @@ struct PushBudgetTests {
         budget.release(first)
         budget.release(try #require(try await tasks[1].value))
         budget.release(try #require(try await tasks[2].value))
-        #expect(order.withLock { $0 } == [0, 1, 2])
+        #expect(order.admitted.withLock { $0 } == [0, 1, 2])
         #expect(budget.load.used == 0 && budget.load.waiting == 0)
     }
 

@@ -77,13 +77,13 @@ struct PodIndex: Sendable {
         var account: ObjectName
     }
 
-    private var pods: [ObjectName: Pod]
+    private var pods: PodTable
     private var examples: [Place: ObjectName] = [:]
     private var isFresh = false
 
-    init(_ pods: [ObjectName: Pod]) { self.pods = pods }
+    init(_ pods: PodTable) { self.pods = pods }
 
-    mutating func update(_ pods: [ObjectName: Pod]) {
+    mutating func update(_ pods: PodTable) {
         self.pods = pods
         isFresh = false
     }
