@@ -58,6 +58,31 @@ struct CallTests {
         try await fixture.stop()
     }
 
+    @Test("a status whose writing hangs holds up neither another pod's nor the keeper's news")
+    func hanging() async throws {
+        let fixture = try await AgentFixture()
+        fixture.source.setNamespace("shop", ambient: true)
+        for (name, pod) in [("web", try FakePod()), ("db", try FakePod("10.99.0.8"))] {
+            fixture.source.setPod(name)
+            #expect(await fixture.call(.add, "c-\(name)", pod, name: name, uid: "u-\(name)").code == 0)
+            #expect(fixture.annotator[name] == "enabled")
+        }
+        for name in ["web", "db"] {
+            let other = name == "web" ? "db" : "web"
+            fixture.annotator.hold(name)
+            fixture.keeper.setServes(false, state: .failed)
+            try await eventually("the other is told") { fixture.annotator[other] == "pending" }
+            #expect(fixture.annotator[name] == "enabled")
+            fixture.keeper.setServes(true)
+            try await eventually("and again") { fixture.annotator[other] == "enabled" }
+            fixture.annotator.letGo()
+            try await eventually("both are told of the last") {
+                fixture.annotator["web"] == "enabled" && fixture.annotator["db"] == "enabled"
+            }
+        }
+        try await fixture.stop()
+    }
+
     @Test("a pod that stays unserved for longer than a restart takes is pending")
     func graceEnds() async throws {
         let fixture = try await AgentFixture { $0.pendingGrace = .milliseconds(50) }

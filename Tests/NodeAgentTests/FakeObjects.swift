@@ -63,6 +63,11 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
     private let all = Mutex<[ObjectName: [String: String]]>([:])
     private let recorded = Mutex<[PodEvent]>([])
     private let isAway = Mutex(false)
+    private struct Held {
+        var names: Set<ObjectName> = []
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+    private let held = Mutex(Held())
     var events: [PodEvent] { recorded.withLock { $0 } }
 
     func record(_ event: PodEvent) async throws(ObjectSourceError) { recorded.withLock { $0.append(event) } }
@@ -74,6 +79,7 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
 
     func annotate(_ pod: PodReference, with annotations: [String: String]) async throws(ObjectSourceError) {
         if isAway.withLock({ $0 }) { throw ObjectSourceError(.unwritable, "the API server is away") }
+        await wait(pod.name)
         let value = annotations[MeshLabel.redirection]
         values.withLock { $0[pod.name] = value }
         all.withLock { $0[pod.name] = annotations }
@@ -84,6 +90,28 @@ final class FakeAnnotator: PodAnnotator, PodEventRecorder {
     }
 
     func setAway(_ away: Bool) { isAway.withLock { $0 = away } }
+
+    /// What is written of a pod hangs until ``letGo()``.
+    func hold(_ name: String) { held.withLock { _ = $0.names.insert(ObjectName(namespace: "shop", name: name)) } }
+
+    func letGo() {
+        let waiting = held.withLock { held in
+            defer { held = Held() }
+            return held.waiting
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    private func wait(_ name: ObjectName) async {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isFree = held.withLock { held in
+                guard held.names.contains(name) else { return true }
+                held.waiting.append(continuation)
+                return false
+            }
+            if isFree { continuation.resume() }
+        }
+    }
 
     func problem(of name: String) -> String? { annotation(MeshLabel.redirectionProblem, of: name) }
     func spared(of name: String) -> String? { annotation(MeshLabel.sparedConnections, of: name) }
