@@ -26,13 +26,13 @@ func eventually(
 enum Means: String, CaseIterable, Sendable {
     case nftables, ebpf
 
-    private static let ebpf = Result { try EbpfBackend() }
-    private static let nftables = Result { try NftablesBackend.tellingSeals() }
+    private static let programs = Result { try EbpfBackend() }
+    private static let rules = Result { try NftablesBackend.tellingSeals() }
 
     func backend() throws -> any RedirectionBackend {
         switch self {
-        case .nftables: try Self.nftables.get()
-        case .ebpf: try Self.ebpf.get()
+        case .nftables: try Self.rules.get()
+        case .ebpf: try Self.programs.get()
         }
     }
 }

@@ -48,8 +48,9 @@ import Testing
             var opened = OutputRawSpan(buffer: plain, initializedCount: 0)
             var output = OutputRawSpan(buffer: out, initializedCount: 0)
             var consumed = 0
+            let inbox = inboxes[end]
             _ = try ends[end].receive(
-                inboxes[end].span.bytes, consumed: &consumed, plaintext: &opened, output: &output)
+                inbox.span.bytes, consumed: &consumed, plaintext: &opened, output: &output)
             inboxes[end].removeFirst(consumed)
             plaintexts[end] += plain[..<opened.finalize(for: plain)]
             return Array(out[..<output.finalize(for: out)])
@@ -64,7 +65,8 @@ import Testing
             let out = UnsafeMutableRawBufferPointer.allocate(byteCount: 1000, alignment: 16)
             defer { out.deallocate() }
             var output = OutputRawSpan(buffer: out, initializedCount: 0)
-            _ = try ends[end].seal(Array(text.utf8).span.bytes, output: &output)
+            let bytes = Array(text.utf8)
+            _ = try ends[end].seal(bytes.span.bytes, output: &output)
             inboxes[1 - end] += out[..<output.finalize(for: out)]
         }
         do {
