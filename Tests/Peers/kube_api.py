@@ -119,7 +119,8 @@ class Handler(BaseHTTPRequestHandler):
         if len(parts) > 2 and parts[0] == "namespaces":
             namespace, parts = parts[1], parts[2:]
         plural = parts[0]
-        if plural not in KINDS and plural not in objects:
+        # Whoever makes an object of a kind has installed it before.
+        if plural not in KINDS and plural not in objects and self.command != "POST":
             raise Failure(404, "NotFound", "the server could not find the requested resource")
         name = parts[1] if len(parts) > 1 else None
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
