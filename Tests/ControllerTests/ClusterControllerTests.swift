@@ -152,6 +152,8 @@ struct ClusterControllerTests {
     @Test("R7: when the leader is cut off, another one writes within the lease's time; serving goes on")
     func leaderAway() async throws {
         let api = try await cluster()
+        // Something to serve, from before.
+        try await api.denyByPath("early")
         let replicas = ["a", "b"].map { Replica($0, api) }
         for replica in replicas { _ = try await replica.serving() }
         func holder() async throws -> String {

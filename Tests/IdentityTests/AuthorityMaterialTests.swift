@@ -7,7 +7,8 @@ import X509
 
 /// Authorities as users bring them, made by OpenSSL.
 @Suite struct AuthorityMaterialTests {
-    let now = Date()
+    /// A minute after the authorities are made, whose times are in whole seconds.
+    let now = Date() + 60
     let folder: TemporaryDirectory
 
     init() throws { folder = try TemporaryDirectory() }
