@@ -58,9 +58,10 @@ struct PlainZtunnelScenario {
         #expect(try ztunnel.next() == ["add", "a"])
         try ztunnel.answer()
         #expect(try agent.expect("a", .served).error.isEmpty)
-        _ = try agent.send(.removePod(uid: "b", drain: false))
+        var removal = try agent.send(.removePod(uid: "b", drain: false))
         #expect(try ztunnel.next() == ["del", "b"])
         try ztunnel.answer()
+        #expect(try agent.answer(to: removal).error == nil)
 
         // A ztunnel that comes again is told everything: the keeper has every namespace and need not say keep.
         try ztunnel.tell("close")
@@ -80,11 +81,12 @@ struct PlainZtunnelScenario {
         #expect(try ztunnel.next("new") == ["add", "b"])
         try ztunnel.answer(as: "new")
         #expect(try ztunnel.tell("silent")["silent"] as? Bool == true)
-        _ = try agent.send(.removePod(uid: "c", drain: false))
+        removal = try agent.send(.removePod(uid: "c", drain: false))
         for name in ["old", "new"] {
             #expect(try ztunnel.next(name) == ["del", "c"])
             try ztunnel.answer(as: name)
         }
+        #expect(try agent.answer(to: removal).error == nil)
         try ztunnel.tell("close")
 
         // One that does not answer is let go of, and the next is served.
