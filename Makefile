@@ -30,8 +30,9 @@ demo: build ## two nodes, two pods, six scenes, each with its proof
 
 SOAK_SECONDS ?= 1200
 SOAK_SEED ?=
-soak: build ## SOAK_SECONDS of traffic while pods come and go and programs die (SOAK_SEED repeats one)
-	$(ROOT) .build/release/apus local soak --seconds $(SOAK_SECONDS) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
+soak: build ## SOAK_SECONDS of traffic while pods come and go and programs die (SOAK_SEED repeats one; SOAK_REDIRECTION: by what is captured)
+	$(ROOT) .build/release/apus local soak --seconds $(SOAK_SECONDS) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) \
+	    $(if $(SOAK_REDIRECTION),--redirection $(SOAK_REDIRECTION))
 
 # TLSEngine reaches the BoringSSL inside swift-nio-ssl, which is no public product of it: this target is built by
 # itself first, so that a change there is seen for what it is. The full build goes on from its results.
