@@ -17,7 +17,8 @@ struct CheckCommandTests {
         #expect(!check.output.contains("to get it"))
         for line in [
             "ok\tnf_tables redirect (Linux 5.2, nftables): ", "ok\tpolicy rules (Linux 2.6.19, nftables and ebpf): ",
-            "ok\teBPF classifiers with sk_assign (Linux 5.10, ebpf): ",
+            "ok\teBPF classifiers with sk_assign (Linux 5.11, ebpf): ",
+            "ok\tsealed sockets (Linux 5.11, nftables and ebpf): ",
             "ok\teBPF socket iterator with setsockopt (Linux 5.15, ebpf): ",
         ] {
             #expect(check.output.contains(line), "\(line) is not in \(check.output)")
