@@ -41,7 +41,8 @@ final class ForeignAPI: @unchecked Sendable {
     }
 
     deinit {
-        process.terminate()
+        // SIGTERM may be blocked in what this process starts.
+        kill(process.processIdentifier, SIGKILL)
         // Left in the machine's temporary files otherwise.
         try? FileManager.default.removeItem(atPath: folder)
     }

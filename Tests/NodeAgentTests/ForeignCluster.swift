@@ -24,7 +24,8 @@ final class ForeignCluster: @unchecked Sendable {
         client = KubernetesClient(ClusterConfiguration(server: "http://127.0.0.1:\(port)"))
     }
 
-    deinit { process.terminate() }
+    // SIGTERM may be blocked in what this process starts.
+    deinit { kill(process.processIdentifier, SIGKILL) }
 
     private static func start(port: Int, _ state: String) throws -> (Process, Int) {
         let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
