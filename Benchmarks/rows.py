@@ -139,7 +139,7 @@ def main():
     chosen = chosen or set(HARNESS + OWN)
     measured = chosen - ({"mesh"} if o.without_mesh else set())
     if os.geteuid(): raise SystemExit("needs root: it makes network namespaces")
-    rounds, scale, patience = (2, 0.3, 3) if quick else (5, 1.0, 20)
+    rounds, length, patience = (2, 0.3, 3) if quick else (5, 1.0, 20)
     rounds = o.rounds or rounds
     pair = [APUS] if o.without_envoy else [APUS, ENVOY]
     before, begun = bench.machine_cpu(), time.time()
@@ -147,11 +147,11 @@ def main():
     figures, machine, quiet = {}, {}, {}
     work = [n for n in HARNESS if n in chosen]
     if work or "start" in chosen:
-        figures, machine = harness([RAW] + pair, work, rounds, scale, patience)
+        figures, machine = harness([RAW] + pair, work, rounds, length, patience)
         busy = [r["others' cores while measuring, worst"] for rs in figures.values() for r in rs if "others' cores while measuring, worst" in r]
         if busy: quiet = {"others_cores_median": round(statistics.median(busy), 2), "others_cores_worst": round(max(busy), 2)}
     if "workers" in chosen:
-        both, _ = harness([APUS, "apus-2"], ["bulk4"], rounds, scale, patience)
+        both, _ = harness([APUS, "apus-2"], ["bulk4"], rounds, length, patience)
         cpu = lambda path: [r.get("bulk4 proxy CPU s/GB") for r in both[path]]
         figures.setdefault(APUS, []).extend({"ratio": two / one} for one, two in zip(cpu(APUS), cpu("apus-2")) if one and two)
     if "scale" in chosen and ("scale" in o.what or not quick): attempt(figures, APUS, scale.measure)
@@ -171,7 +171,7 @@ def main():
             for index, r in enumerate(rs):
                 r.pop(spec[3], None)
                 if index < len(got): r[spec[3]] = got[index]
-    more = capture_rows(2 if quick else min(rounds, 3), scale) if "capture" in chosen else []
+    more = capture_rows(2 if quick else min(rounds, 3), length) if "capture" in chosen else []
     # A quick run leaves it out unless it is named: it takes two minutes.
     if "enrolment" in chosen and ("enrolment" in o.what or not quick): more += enrolment_rows()
     machine = machine or {"cores": os.cpu_count(), "kernel": os.uname().release}
