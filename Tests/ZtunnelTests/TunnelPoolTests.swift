@@ -62,6 +62,31 @@ struct TunnelPoolTests {
         }
     }
 
+    @Test("tunnels to one peer spread over the workers: each has its own, and no more")
+    func workers() async throws {
+        try await onNode { node in
+            let (client, server) = (try await node.pod("client", 1), try await node.pod("server", 2))
+            node.store.apply([.workload(node.workload(client)), .workload(node.workload(server))])
+            try node.startProxy {
+                $0.workers = 2
+                $0.streamsPerTunnel = 10_000
+            }
+            try node.enrol(client)
+            try node.enrol(server)
+            let listener = try server.listen(port: 8080)
+            // Many at once, so that one worker's turn does not do for all.
+            try eventually("both workers have one", seconds: 60) {
+                var held = try (0..<64).map { _ in try client.connect(to: Endpoint(server.v4, 8080)).release() }
+                defer { for fd in held { close(fd) } }
+                for fd in held { try Talk.send(fd, "x") }
+                for _ in 0..<64 { held.append(try Talk.accept(listener).fd) }
+                let tunnels = try client.tunnels(to: server)
+                #expect(tunnels == 1 || tunnels == 2)
+                return tunnels == 2
+            }
+        }
+    }
+
     @Test("14. a peer that takes one stream at a time does not make others wait")
     func peerLimit() async throws {
         try await onNode { node in
