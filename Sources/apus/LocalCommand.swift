@@ -21,12 +21,19 @@ struct LocalCommand: ParsableCommand {
         var netns: [String]
         @Option(help: "Where logs and the access log stay; without it they go with the run.") var workDir: String?
         @Option(help: "ztunnel's worker threads on each node.") var workers = 1
+        @Option(
+            help: """
+                How the agents know ztunnel's sockets: sealed, or istio for the mark alone, by which the owner of the \
+                namespaces can look past capture, as the benchmark does.
+                """)
+        var redirectionMark = "istio"
 
         func run() throws {
             let interrupts = Interrupts()
             clearAbandoned()
             let attachment = try Attachment(
-                netns.map { try ForeignPod(argument: $0) }, workers: workers, logFolder: workDir.map { "\($0)/logs" })
+                netns.map { try ForeignPod(argument: $0) }, workers: workers, redirectionMark: redirectionMark,
+                logFolder: workDir.map { "\($0)/logs" })
             do { try attachment.up() } catch {
                 complain("\(error)")
                 try attachment.down()

@@ -19,6 +19,8 @@ public final class LocalCluster: Sendable {
         public var kubeconfig: String?
         /// The agents' `--redirection`; `nil` for their own default.
         public var redirection: String?
+        /// The agents' `--redirection-mark`; `nil` for their own default.
+        public var redirectionMark: String?
         /// How long one part may take to come up. Generous: machines that run tests are busy.
         public var patience: Duration = .seconds(30)
         /// Where logs go instead of the run's own folder, which is removed with it.
@@ -164,7 +166,8 @@ public final class LocalCluster: Sendable {
         try launch(
             "agent-\(node.name)",
             launcher + node.agentArguments(configuration)
-                + (configuration.redirection.map { ["--redirection", $0] } ?? []) + arguments,
+                + (configuration.redirection.map { ["--redirection", $0] } ?? [])
+                + (configuration.redirectionMark.map { ["--redirection-mark", $0] } ?? []) + arguments,
             namespace: node.namespace, log: "\(node.logs)/agent.log")
     }
 
