@@ -136,7 +136,8 @@ def main():
     o = a.parse_args()
     quick, chosen = "quick" in o.what, set(o.what) - {"full", "quick"}
     for name in chosen - set(HARNESS + OWN): a.error(f"no benchmark {name}; there are {' '.join(HARNESS + OWN)}")
-    chosen = chosen or set(HARNESS + OWN)
+    # A quick run leaves out what takes minutes, unless it is named.
+    chosen = chosen or set(HARNESS + OWN) - ({"scale", "enrolment"} if quick else set())
     measured = chosen - ({"mesh"} if o.without_mesh else set())
     if os.geteuid(): raise SystemExit("needs root: it makes network namespaces")
     rounds, length, patience = (2, 0.3, 3) if quick else (5, 1.0, 20)
@@ -154,7 +155,7 @@ def main():
         both, _ = harness([APUS, "apus-2"], ["bulk4"], rounds, length, patience)
         cpu = lambda path: [r.get("bulk4 proxy CPU s/GB") for r in both[path]]
         figures.setdefault(APUS, []).extend({"ratio": two / one} for one, two in zip(cpu(APUS), cpu("apus-2")) if one and two)
-    if "scale" in chosen and ("scale" in o.what or not quick): attempt(figures, APUS, scale.measure)
+    if "scale" in chosen: attempt(figures, APUS, scale.measure)
     ciphers = {}
     if measured & {"memory", "mesh"}:
         with cluster.Machine() as here:
@@ -172,8 +173,7 @@ def main():
                 r.pop(spec[3], None)
                 if index < len(got): r[spec[3]] = got[index]
     more = capture_rows(2 if quick else min(rounds, 3), length) if "capture" in chosen else []
-    # A quick run leaves it out unless it is named: it takes two minutes.
-    if "enrolment" in chosen and ("enrolment" in o.what or not quick): more += enrolment_rows()
+    if "enrolment" in chosen: more += enrolment_rows()
     machine = machine or {"cores": os.cpu_count(), "kernel": os.uname().release}
     after = bench.machine_cpu()
     stolen = (after[1] - before[1]) / (time.time() - begun)
