@@ -83,7 +83,7 @@ bench: build-bench ## every figure against its bar, beside raw TCP and, where Py
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run full
 
-bench-quick: build-bench ## the same in at most five minutes
+bench-quick: build ## the same in at most five minutes
 	@scripts/deps bench
 	$(ROOT) Benchmarks/run quick
 
