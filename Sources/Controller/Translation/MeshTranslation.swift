@@ -10,6 +10,8 @@ public struct MeshTranslation: Sendable {
         public var warnings: [PolicyWarning]
         /// What to write into the objects' status.
         public var conditions: [ObjectCondition]
+        /// What is amiss between clusters.
+        public var clusterWarnings: [ClusterWarning]
     }
 
     let configuration: MeshConfiguration
@@ -21,22 +23,45 @@ public struct MeshTranslation: Sendable {
 
     func uid(ofPod name: ObjectName) -> String { WorkloadTranslation.uid(name, configuration) }
 
-    public func resources(of all: ObjectSnapshot) -> Outcome { prepare(all).outcome(all) }
+    /// - Parameter remotes: The other clusters of the mesh.
+    public func resources(of all: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Outcome {
+        prepare(all, contributions(of: remotes, to: all)).outcome(all)
+    }
+
+    /// What other clusters bring in.
+    func contributions(of remotes: [RemoteCluster], to all: ObjectSnapshot) -> [RemoteContribution] {
+        guard !remotes.isEmpty else { return [] }
+        let surroundings = Surroundings(configuration, all)
+        let kept = Set(surroundings.hosts.keys).subtracting(globalServices(surroundings))
+        return remotes.sorted { $0.id < $1.id }.map {
+            RemoteContribution($0, configuration, network: surroundings.network, kept: kept)
+        }
+    }
+
+    private func globalServices(_ surroundings: Surroundings) -> Set<NamespacedHostname> {
+        let objects = surroundings.objects
+        return Set(
+            objects.services.values.filter { configuration.isGlobal($0.metadata, objects.namespaces) }.map {
+                surroundings.key($0.metadata.objectName)
+            })
+    }
 
     /// Everything but the pods' workloads, and what those are made with.
     struct Prepared: Sendable {
         let others: [MeshResource]
         let warnings: [PolicyWarning]
         let conditions: [ObjectCondition]
+        let clusterWarnings: [ClusterWarning]
         private let workloads: WorkloadTranslation
 
         fileprivate init(
             others: [MeshResource], warnings: [PolicyWarning], conditions: [ObjectCondition],
-            workloads: WorkloadTranslation
+            clusterWarnings: [ClusterWarning], workloads: WorkloadTranslation
         ) {
             self.others = others
             self.warnings = warnings
             self.conditions = conditions
+            self.clusterWarnings = clusterWarnings
             self.workloads = workloads
         }
 
@@ -46,12 +71,12 @@ public struct MeshTranslation: Sendable {
             let resources = others + objects.pods.values.compactMap(workload).map { .workload($0) }
             return Outcome(
                 resources: resources.sorted { ($0.typeURL, $0.name) < ($1.typeURL, $1.name) }, warnings: warnings,
-                conditions: conditions)
+                conditions: conditions, clusterWarnings: clusterWarnings)
         }
     }
 
-    func prepare(_ all: ObjectSnapshot) -> Prepared {
-        let surroundings = Surroundings(configuration, all)
+    func prepare(_ all: ObjectSnapshot, _ remotes: [RemoteContribution] = []) -> Prepared {
+        let surroundings = Surroundings(configuration, all, gateways: remotes.flatMap(\.gateways))
         let objects = surroundings.objects
         let authorizations = AuthorizationTranslation(configuration).policies(of: objects)
         let peers = PeerAuthenticationTranslation(configuration, objects)
@@ -65,7 +90,11 @@ public struct MeshTranslation: Sendable {
 
         var resources: [MeshResource] = []
         resources += (authorizations.policies + peers.policies + behindWaypoints.policies).map { .policy($0) }
-        resources += objects.services.values.compactMap { services.service($0) }.map { .service($0) }
+        let shared = GlobalServices(
+            surroundings, own: objects.services.values.compactMap { services.service($0) },
+            global: remotes.isEmpty ? [] : globalServices(surroundings), remotes)
+        resources += shared.services.map { .service($0) }
+        resources += shared.workloads.map { .workload($0) }
         resources += EndpointSliceTranslation(surroundings).workloads().map { .workload($0) }
         for entry in objects.serviceEntries.values {
             resources += entries.services(entry).map { .service($0) }
@@ -75,6 +104,7 @@ public struct MeshTranslation: Sendable {
         resources += surroundings.gateways.all.map { .workload($0.workload(configuration)) }
         return Prepared(
             others: resources, warnings: authorizations.warnings.sorted(),
-            conditions: Conditions(surroundings).all(authorizations.warnings), workloads: workloads)
+            conditions: Conditions(surroundings).all(authorizations.warnings), clusterWarnings: shared.warnings,
+            workloads: workloads)
     }
 }

@@ -13,20 +13,34 @@ struct MeshTranslator: Sendable {
     }
 
     private let translation: MeshTranslation
-    private var last: (objects: ObjectSnapshot, prepared: MeshTranslation.Prepared)?
+    private struct Last {
+        var objects: ObjectSnapshot
+        var remotes: [RemoteCluster]
+        var contributions: [RemoteContribution]
+        let prepared: MeshTranslation.Prepared
+    }
+
+    private var last: Last?
 
     init(_ translation: MeshTranslation) { self.translation = translation }
 
     /// The next update is one of everything.
     mutating func forget() { last = nil }
 
-    mutating func update(to objects: ObjectSnapshot) -> Update {
+    mutating func update(to objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Update {
         if let last, differsInPodsAlone(last.objects, objects) {
-            self.last = (objects, last.prepared)
-            return .pods(Self.changes(from: last.objects.pods, to: objects.pods, last.prepared))
+            // Most of what happens in another cluster changes nothing that it brings in.
+            let same = remotes == last.remotes
+            let contributions = same ? last.contributions : translation.contributions(of: remotes, to: objects)
+            if contributions == last.contributions {
+                self.last?.objects = objects
+                self.last?.remotes = remotes
+                return .pods(Self.changes(from: last.objects.pods, to: objects.pods, last.prepared))
+            }
         }
-        let prepared = translation.prepare(objects)
-        last = (objects, prepared)
+        let contributions = translation.contributions(of: remotes, to: objects)
+        let prepared = translation.prepare(objects, contributions)
+        last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
         return .all(prepared.outcome(objects))
     }
 
