@@ -108,8 +108,30 @@ extension TestAPIServer {
 
     public var faults: Faults { state.withLock { $0.faults } }
 
-    /// Changes what goes wrong on purpose from now on.
-    public func setFaults(_ body: @Sendable (inout Faults) -> Void) { state.withLock { body(&$0.faults) } }
+    /// Changes what goes wrong on purpose from now on. What was held back is told when nothing is any more.
+    public func setFaults(_ body: @Sendable (inout Faults) -> Void) {
+        state.withLock { state in
+            body(&state.faults)
+            tellHeldBack(&state, settings.clock())
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    ///
+    /// - Parameter cuttingWatches: Watches end in the same moment, so that none that missed something goes on as if it
+    ///   had not.
+    public func heal(cuttingWatches: Bool = false) {
+        let watchers = state.withLock { state in
+            state.faults = Faults()
+            guard cuttingWatches else {
+                tellHeldBack(&state, settings.clock())
+                return [Watcher]()
+            }
+            defer { (state.watchers, state.heldBack) = ([:], []) }
+            return Array(state.watchers.values)
+        }
+        for watcher in watchers { watcher.call.cut() }
+    }
 
     /// Ends all watches at once, in the midst of whatever they tell.
     public func cutWatches() {

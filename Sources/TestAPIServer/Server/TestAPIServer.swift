@@ -271,11 +271,16 @@ public final class TestAPIServer: Sendable {
         guard !changes.isEmpty else { return }
         state.told = state.cluster.store.version
         guard !state.faults.isSilent else { return }
-        guard state.faults.reverses > 1 else {
+        guard state.faults.reverses > 1 || !state.heldBack.isEmpty else {
             for change in changes { tell(change, state, now) }
             return
         }
         state.heldBack += changes
+        tellHeldBack(&state, now)
+    }
+
+    /// The latest first, once there are enough.
+    func tellHeldBack(_ state: inout State, _ now: Date) {
         guard state.heldBack.count >= state.faults.reverses else { return }
         for change in state.heldBack.reversed() { tell(change, state, now) }
         state.heldBack = []
