@@ -305,7 +305,7 @@ let package = Package(
             name: "NodeAgentTests",
             dependencies: [
                 "Addressing", "CNI", "DNS", "Handover", "Kubernetes", "LinuxNetwork", "Netlink", "NodeAgent",
-                "ObjectSource", "Observability", "Redirection", .logging,
+                "ObjectSource", "Observability", "Redirection", "TestAPIServer", .logging,
             ], swiftSettings: strict),
     ]
 )

@@ -150,7 +150,8 @@ struct MeshConfigTests {
 
     @Test("it has its say over the command line, and a wrong one is refused by its field")
     func inACluster() async throws {
-        let api = try ForeignAPI()
+        let api = try await ClusterAPI()
+        try await api.namespace("istio-system")
         let map = MeshConfigMap(
             client: api.client(token: "a"), namespace: "istio-system", log: RunningController.quiet)
         var settings = ClusterControllerSettings(listen: Endpoint(.loopbackV4, 0), identity: "a")
