@@ -233,7 +233,7 @@ let package = Package(
             dependencies: [
                 "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "Kubernetes",
                 "LinuxNetwork",
-                "Mesh", "ObjectSource", "Observability", .protobuf, .grpcCore, .grpcTransport, .x509,
+                "Mesh", "ObjectSource", "Observability", "TestAPIServer", .protobuf, .grpcCore, .grpcTransport, .x509,
                 .crypto, .asn1, .jwt,
                 .nioCore, .nioPosix, .nioSSL, .logging,
             ], swiftSettings: strict),
@@ -305,7 +305,7 @@ let package = Package(
             name: "NodeAgentTests",
             dependencies: [
                 "Addressing", "CNI", "DNS", "Handover", "Kubernetes", "LinuxNetwork", "Netlink", "NodeAgent",
-                "ObjectSource", "Observability", "Redirection", .logging,
+                "ObjectSource", "Observability", "Redirection", "TestAPIServer", .logging,
             ], swiftSettings: strict),
     ]
 )

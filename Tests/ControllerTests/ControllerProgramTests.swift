@@ -22,8 +22,9 @@ struct ControllerProgramTests {
 
     @Test("by a kubeconfig: it serves, leads, and lets go of the lease when it is asked to end")
     func kubeconfig() async throws {
-        let api = try ForeignAPI()
+        let api = try await ClusterAPI()
         try await api.namespace("mesh")
+        api.admit("t")
         let path = NSTemporaryDirectory() + "apus-kubeconfig-\(UUID().uuidString)"
         try """
         apiVersion: v1

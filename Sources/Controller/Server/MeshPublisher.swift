@@ -11,6 +11,7 @@ final class MeshPublisher: Sendable {
     private struct State {
         var problems: [ObjectProblem] = []
         var warnings: [PolicyWarning] = []
+        var clusterWarnings: [ClusterWarning] = []
         var conditions: [ObjectCondition] = []
         /// Pods by name, as published.
         var workloads: [ObjectName: Workload] = [:]
@@ -55,13 +56,14 @@ final class MeshPublisher: Sendable {
     var version: UInt64 { state.withLock { $0.version } }
     var problems: [ObjectProblem] { state.withLock { $0.problems } }
     var warnings: [PolicyWarning] { state.withLock { $0.warnings } }
+    var clusterWarnings: [ClusterWarning] { state.withLock { $0.clusterWarnings } }
     var conditions: [ObjectCondition] { state.withLock { $0.conditions } }
 
     /// One at a time, by the one task that follows the source.
-    func publish(_ objects: ObjectSnapshot) {
+    func publish(_ objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) {
         metrics.recomputations.single.increment()
         do {
-            switch translator.withLock({ $0.update(to: objects) }) {
+            switch translator.withLock({ $0.update(to: objects, remotes) }) {
             case .all(let outcome): try publish(outcome)
             case .some(let changes): try publish(changes)
             }
@@ -78,6 +80,7 @@ final class MeshPublisher: Sendable {
 
     private func publish(_ outcome: MeshTranslation.Outcome) throws {
         report(outcome.warnings)
+        report(outcome.clusterWarnings)
         let mark = try server.publish(outcome.resources)
         var pods: [ObjectName: Workload] = [:]
         var others = Others()
@@ -107,6 +110,7 @@ final class MeshPublisher: Sendable {
         var others: Others?
         if let outcome = changes.others {
             report(outcome.warnings)
+            report(outcome.clusterWarnings)
             resources += outcome.resources
             let now = outcome.resources.reduce(into: Others()) { $0.add($1) }
             for (type, names) in state.withLock({ $0.others }) {
@@ -188,6 +192,18 @@ final class MeshPublisher: Sendable {
                     "policy": "\(warning.policy)", "effect": "\(warning.effect.rawValue)",
                     "reason": "\(warning.message)",
                 ])
+        }
+    }
+
+    private func report(_ warnings: [ClusterWarning]) {
+        let before = state.withLock { state in
+            defer { state.clusterWarnings = warnings }
+            return Set(state.clusterWarnings)
+        }
+        for warning in warnings where !before.contains(warning) {
+            logger.warning(
+                "clusters do not agree on a service",
+                metadata: ["service": "\(warning.service)", "reason": "\(warning.message)"])
         }
     }
 
