@@ -64,6 +64,37 @@ struct EventLoopTests {
         #expect(recorder.deferred == 1)
     }
 
+    @Test("what comes while events are delivered is delivered before the deferred work of the round")
+    func gathering() throws {
+        final class Gatherer: EventHandler, DeferredHandler {
+            let loop: EventLoop
+            let next: CInt
+            var steps: [String] = []
+            init(_ loop: EventLoop, next: CInt) {
+                self.loop = loop
+                self.next = next
+            }
+            func ready(_ events: ReadyEvents) {
+                steps.append("event")
+                // Once: the other socket becomes readable while the first one's event is delivered.
+                if steps.count == 1 {
+                    loop.afterRound(self)
+                    #expect(send(next, [1], 1, CInt(MSG_NOSIGNAL)) == 1)
+                }
+            }
+            func runDeferred() { steps.append("deferred") }
+        }
+        let loop = try EventLoop()
+        let a = try SeqpacketSocket.Pair()
+        let b = try SeqpacketSocket.Pair()
+        let gatherer = Gatherer(loop, next: b.first.raw)
+        _ = try loop.register(a.second.raw, [.read, .edge], gatherer)
+        _ = try loop.register(b.second.raw, [.read, .edge], gatherer)
+        try a.first.send([1])
+        try loop.runRound(waitAtMostMilliseconds: 1000)
+        #expect(gatherer.steps == ["event", "event", "deferred"])
+    }
+
     @Test("jobs from other threads run on the loop's thread, all of them, in order")
     func jobs() async throws {
         let thread = try EventLoopThread(name: "test-loop") { _ in Recorder() }
