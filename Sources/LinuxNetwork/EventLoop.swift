@@ -121,6 +121,18 @@ public final class EventLoop {
         let fd = slots[Int(registration.slot)].fd
         // The only failures possible here mean that the kernel does not watch it any more.
         _ = epoll_ctl(epoll.raw, EPOLL_CTL_DEL, fd, nil)
+        free(registration)
+    }
+
+    /// Closes a descriptor and ends its watch, for one system call less than ``deregister(_:)`` before the close: with its
+    /// last copy the kernel forgets an open file everywhere. Where somebody else has a copy yet, as the sender of a
+    /// descriptor may for a moment, the kernel goes on reporting until that is closed, and nobody is told.
+    public func close(_ fd: CInt, _ registration: Registration?) {
+        if let registration, isCurrent(registration) { free(registration) }
+        _ = Glibc.close(fd)
+    }
+
+    private func free(_ registration: Registration) {
         slots[Int(registration.slot)].handler = nil
         slots[Int(registration.slot)].fd = -1
         slots[Int(registration.slot)].generation &+= 1
@@ -172,7 +184,10 @@ public final class EventLoop {
     }
 
     /// Looks for more events in one round while there is deferred work that they may add to.
-    private static let looks = 4
+    private static let looks = 2
+    /// Whether the round before had more than one event: with one connection alone a second look finds nothing, and is a
+    /// system call on its way.
+    private var isBusy = false
 
     /// One round: waits for events (at most so long; -1 without limit), delivers them, then timers, then jobs from other
     /// threads, then deferred work.
@@ -182,14 +197,17 @@ public final class EventLoop {
     public func runRound(waitAtMostMilliseconds limit: CInt) throws(SystemError) {
         let capacity = 256
         try withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: capacity) { events throws(SystemError) in
+            var total = 0
             for look in 1...Self.looks {
                 let ready = epoll_wait(epoll.raw, events.baseAddress, CInt(capacity), look == 1 ? waitTime(limit) : 0)
                 if ready < 0, errno != EINTR { throw SystemError("epoll_wait") }
                 if look == 1 { now = MonotonicClock.now }
                 guard ready > 0 else { break }
+                total += Int(ready)
                 deliver(UnsafeBufferPointer(rebasing: events[..<Int(ready)]))
-                guard !deferred.isEmpty else { break }
+                guard !deferred.isEmpty, isBusy || total > 1 else { break }
             }
+            isBusy = total > 1
         }
         while let due = timers.popDue(now) { due.handler.timerFired(tag: due.tag) }
         remote.runJobs()

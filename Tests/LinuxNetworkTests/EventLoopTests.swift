@@ -87,12 +87,37 @@ struct EventLoopTests {
         let loop = try EventLoop()
         let a = try SeqpacketSocket.Pair()
         let b = try SeqpacketSocket.Pair()
-        let gatherer = Gatherer(loop, next: b.first.raw)
-        _ = try loop.register(a.second.raw, [.read, .edge], gatherer)
-        _ = try loop.register(b.second.raw, [.read, .edge], gatherer)
+        let c = try SeqpacketSocket.Pair()
+        let gatherer = Gatherer(loop, next: c.first.raw)
+        for raw in [a.second.raw, b.second.raw, c.second.raw] {
+            _ = try loop.register(raw, [.read, .edge], gatherer)
+        }
         try a.first.send([1])
+        try b.first.send([1])
         try loop.runRound(waitAtMostMilliseconds: 1000)
-        #expect(gatherer.steps == ["event", "event", "deferred"])
+        #expect(gatherer.steps == ["event", "event", "event", "deferred"])
+    }
+
+    @Test("a descriptor closed with its registration is told nothing more, and its slot serves another")
+    func closing() throws {
+        let loop = try EventLoop()
+        let recorder = Recorder()
+        var raw: [CInt] = [0, 0]
+        try #require(socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0, &raw) == 0)
+        // A copy keeps the file open: the kernel goes on reporting, and nobody is told.
+        let copy = dup(raw[0])
+        let registration = try loop.register(raw[0], [.read, .edge], recorder)
+        loop.close(raw[0], registration)
+        let other = try SeqpacketSocket.Pair()
+        let second = Recorder()
+        _ = try loop.register(other.second.raw, [.read, .edge], second)
+        #expect(send(raw[1], [1], 1, CInt(MSG_NOSIGNAL)) == 1)
+        try other.first.send([1])
+        try loop.runRound(waitAtMostMilliseconds: 1000)
+        #expect(recorder.events.isEmpty)
+        #expect(second.events.count == 1)
+        _ = close(copy)
+        _ = close(raw[1])
     }
 
     @Test("jobs from other threads run on the loop's thread, all of them, in order")
