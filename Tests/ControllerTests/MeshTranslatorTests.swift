@@ -106,7 +106,7 @@ struct MeshTranslatorTests {
     private static func setting(_ seed: Int) -> Setting {
         var setting = Setting(configuration: MeshConfiguration())
         if seed % 5 == 3 {
-            setting.configuration.discoverySelectors = [LabelSelector(matchLabels: ["mesh": "on"])]
+            setting.configuration.discoverySelectors = [LabelSelector(labels: ["mesh": "on"])]
         }
         if seed % 5 == 4 {
             setting.configuration.allowsWaypointsOnly = true
@@ -204,12 +204,14 @@ struct MeshTranslatorTests {
         case .workloadEntry:
             snapshot.insert(
                 .workloadEntry(
-                    WorkloadEntry(metadata: meta, spec: WorkloadEntrySpec(address: "192.0.2.\(index)", labels: ["app": label]))))
+                    WorkloadEntry(
+                        metadata: meta, spec: WorkloadEntrySpec(address: "192.0.2.\(index)", labels: ["app": label]))))
         case .authorizationPolicy:
             snapshot.insert(
                 .authorizationPolicy(
                     AuthorizationPolicy(
-                        metadata: meta, selector: index % 2 == 0 ? ["app": label] : nil, action: index == 5 ? .audit : .deny)))
+                        metadata: meta, selector: index % 2 == 0 ? ["app": label] : nil,
+                        action: index == 5 ? .audit : .deny)))
         case .peerAuthentication:
             snapshot.insert(
                 .peerAuthentication(
@@ -220,9 +222,14 @@ struct MeshTranslatorTests {
             snapshot.insert(
                 .gateway(
                     Gateway(
-                        metadata: ObjectMeta(name: "x0", namespace: namespace, labels: [WaypointTable.trafficLabel: "all"]),
-                        listeners: [Gateway.Listener(port: 15008, protocolName: WaypointTable.hbone, allowedNamespaces: .all)],
-                        statusAddresses: [Gateway.Address(kind: .ip, value: "10.96.0.\(index)")])))
+                        metadata: ObjectMeta(
+                            name: "x0", namespace: namespace, labels: [WaypointTable.trafficLabel: "all"]),
+                        className: "waypoint",
+                        listeners: [
+                            Gateway.Listener(
+                                name: "mesh", port: 15008, protocolName: WaypointTable.hbone, allowedNamespaces: .all)
+                        ],
+                        statusAddresses: [Gateway.Address(.ip, "10.96.0.\(index)")])))
         default: snapshot.insert(.serviceAccount(ServiceAccount(metadata: meta)))
         }
     }
@@ -239,7 +246,8 @@ struct MeshTranslatorTests {
                 endpoints: [
                     SliceEndpoint(
                         addresses: ["10.9.9.9"],
-                        target: pod.map { ObjectReference(kind: "Pod", name: $0, namespace: podNamespace ?? namespace) })
+                        target: pod.map { ObjectReference(kind: "Pod", name: $0, namespace: podNamespace ?? namespace) }
+                    )
                 ], ports: [SlicePort(name: "http", port: 8080)]))
     }
 

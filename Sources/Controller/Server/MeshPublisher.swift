@@ -191,6 +191,11 @@ final class MeshPublisher: Sendable {
         }
     }
 
+    /// Waits until this version of the objects, or a later one, is published.
+    func waitUntilPublished(_ version: UInt64, timeout: Duration) async -> Bool {
+        await changes.wait(timeout: timeout) { self.version >= version }
+    }
+
     /// Waits until every connected proxy knows a pod as not captured, or not at all.
     ///
     /// - Returns: Empty when all know; else what was still missing when the time was over.
