@@ -203,6 +203,8 @@ public final class DiscoveryClient: Sendable {
         }
         var options = CallOptions.defaults
         options.maxResponseMessageBytes = settings.maximumMessageBytes
+        // The transport holds what comes in against the limit of requests, which is 4 MiB where none is set.
+        options.maxRequestMessageBytes = settings.maximumMessageBytes
         // A connection that does not come about is an error here, with a back-off of ours.
         options.waitForReady = false
         try await client.bidirectionalStreaming(
