@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import TestSupport
 import Testing
 
 @testable import TestAPIServer
@@ -234,7 +235,7 @@ struct KubectlTests {
         let kubectl = try await Kubectl()
         kubectl.createPod("web")
         let (process, output) = try kubectl.start("get", "pods", "-n", "shop", "--watch", "--output-watch-events")
-        defer { process.terminate() }
+        defer { process.end() }
         try await eventually("the list") { try output().count >= 2 }
         kubectl.server.perform(
             "PATCH", "\(shop)/pods/web/status", ["status": ["phase": "Running"]], type: "application/merge-patch+json")
