@@ -30,12 +30,13 @@ public enum Sockets {
         try check("listen") { Glibc.listen(fd, backlog) }
     }
 
-    /// Begins a connection.
-    /// - Returns: Whether it is already made; otherwise writability and ``pendingError(_:)`` tell.
+    /// Begins a connection, or asks again how one that was begun fares.
+    /// - Returns: Whether it is already made; otherwise writability and ``pendingError(_:)`` tell, or this once more.
+    /// - Throws: What the attempt has ended with, too.
     public static func connect(_ fd: CInt, to endpoint: Endpoint, dualStack: Bool) throws(SystemError) -> Bool {
         let result = SocketAddress.with(endpoint, dualStack: dualStack) { Glibc.connect(fd, $0, $1) }
         if result == 0 { return true }
-        if errno == EINPROGRESS || errno == EINTR { return false }
+        if errno == EINPROGRESS || errno == EALREADY || errno == EINTR { return false }
         throw SystemError("connect to \(endpoint)")
     }
 
@@ -158,11 +159,10 @@ public enum Sockets {
         }
     }
 
-    /// Lets the socket bind to, and accept connections for, addresses that are not the namespace's own.
-    public static func setTransparent(_ fd: CInt, dualStack: Bool) throws(SystemError) {
-        // IP_TRANSPARENT and IPV6_TRANSPARENT (Linux uapi); one flag on the socket, two options to reach it.
+    /// Lets the socket bind to, and accept connections for, addresses that are not the namespace's own; of either family.
+    public static func setTransparent(_ fd: CInt) throws(SystemError) {
+        // IP_TRANSPARENT (Linux uapi). IPV6_TRANSPARENT is another way to the same flag of the socket.
         try set(fd, CInt(IPPROTO_IP), 19, 1, "IP_TRANSPARENT")
-        if dualStack { try set(fd, CInt(IPPROTO_IPV6), 75, 1, "IPV6_TRANSPARENT") }
     }
 
     /// Leaves the choice of the source port to connect(), which may then share ports between destinations.

@@ -253,17 +253,18 @@ struct MultiClusterTests {
         }
         #expect(first.resources.contains { $0.name == Self.standIn })
         let unseen = try west(one + Self.pod("quiet", app: "quiet", "10.8.0.5"))
-        guard case .pods(let none) = translator.update(to: east, unseen) else {
+        guard case .some(let none) = translator.update(to: east, unseen) else {
             Issue.record("a pod of no global service concerns nobody here")
             return
         }
-        #expect(none.isEmpty)
+        #expect(none.pods.isEmpty && none.others == nil)
         let two = try west(one + Self.pod("web-2", app: "web", "10.8.0.2"))
-        guard case .all(let next) = translator.update(to: east, two) else {
+        guard case .some(let next) = translator.update(to: east, two), let others = next.others else {
             Issue.record("another endpoint counts")
             return
         }
-        let standIn = next.resources.compactMap { resource -> Workload? in
+        #expect(next.pods.isEmpty)
+        let standIn = others.resources.compactMap { resource -> Workload? in
             guard case .workload(let workload) = resource, workload.uid == Self.standIn else { return nil }
             return workload
         }

@@ -249,7 +249,11 @@ public final class ControllerServer: Sendable {
             group.addTask { [parts] in
                 for await _ in parts.remotes.changes { continuation.yield() }
             }
-            for await _ in due { publish() }
+            for await _ in due {
+                publish()
+                // What changes meanwhile comes as one. Cancelled, the stream ends.
+                try? await ContinuousClock().sleep(for: PushPace.rest(clients: discovery.counts.clients))
+            }
             group.cancelAll()
         }
     }

@@ -5,7 +5,7 @@ public import ObjectSource
 /// Objects as resources of the mesh: a pure function.
 public struct MeshTranslation: Sendable {
     public struct Outcome: Sendable {
-        /// In order of type and name.
+        /// In order of type and name, where nothing else is said.
         public var resources: [MeshResource]
         public var warnings: [PolicyWarning]
         /// What to write into the objects' status.
@@ -25,7 +25,9 @@ public struct MeshTranslation: Sendable {
 
     /// - Parameter remotes: The other clusters of the mesh.
     public func resources(of all: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Outcome {
-        prepare(all, contributions(of: remotes, to: all)).outcome(all)
+        var outcome = prepare(all, contributions(of: remotes, to: all)).outcome(all)
+        outcome.resources.sort { ($0.typeURL, $0.name) < ($1.typeURL, $1.name) }
+        return outcome
     }
 
     /// What other clusters bring in.
@@ -48,6 +50,7 @@ public struct MeshTranslation: Sendable {
 
     /// Everything but the pods' workloads, and what those are made with.
     struct Prepared: Sendable {
+        /// In no order.
         let others: [MeshResource]
         let warnings: [PolicyWarning]
         let conditions: [ObjectCondition]
@@ -67,11 +70,21 @@ public struct MeshTranslation: Sendable {
 
         func workload(_ pod: Pod) -> Workload? { workloads.workload(pod) }
 
+        /// Pods that lists of endpoints name otherwise than before.
+        func podsNamedOtherwise(than before: Prepared) -> [ObjectName] {
+            workloads.podsNamedOtherwise(than: before.workloads)
+        }
+
+        /// Without the pods' workloads; resources in no order.
+        var outcomeOfOthers: Outcome {
+            Outcome(resources: others, warnings: warnings, conditions: conditions, clusterWarnings: clusterWarnings)
+        }
+
+        /// Resources in no order.
         func outcome(_ objects: ObjectSnapshot) -> Outcome {
-            let resources = others + objects.pods.values.compactMap(workload).map { .workload($0) }
-            return Outcome(
-                resources: resources.sorted { ($0.typeURL, $0.name) < ($1.typeURL, $1.name) }, warnings: warnings,
-                conditions: conditions, clusterWarnings: clusterWarnings)
+            var outcome = outcomeOfOthers
+            outcome.resources += objects.pods.values.compactMap(workload).map { .workload($0) }
+            return outcome
         }
     }
 

@@ -77,6 +77,7 @@ final class PodProxy {
     private(set) var dns: PodDNS?
     private(set) lazy var tunnels = TunnelPool(self)
     var halfOpen = HalfOpenTunnels<InboundTunnel>()
+    var routesTaken = OutboundMemory()
 
     private var acceptors: [AcceptLoop] = []
     private var inbound: [ObjectIdentifier: any InboundConnection] = [:]
@@ -90,7 +91,8 @@ final class PodProxy {
 
     var loop: EventLoop { worker.loop }
     var services: ZtunnelServices { worker.services }
-    var configuration: ZtunnelConfiguration { services.configuration }
+    /// Lent and not copied: it is large.
+    var configuration: ZtunnelConfiguration { _read { yield worker.services.configuration } }
 
     init(worker: Worker, pod: HandedPod) throws(SystemError) {
         self.worker = worker
@@ -194,6 +196,9 @@ final class PodProxy {
         else { return }
         for connection in Array(inbound.values) { connection.recheck(workload, state) }
     }
+
+    /// Lets go of what is only kept to save time.
+    func trim() { routesTaken.forget() }
 
     func closeIdle(for limit: UInt64) {
         for connection in connections { connection.closeIfIdle(for: limit, at: loop.now) }

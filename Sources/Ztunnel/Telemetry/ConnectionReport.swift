@@ -104,10 +104,11 @@ final class ConnectionReport: RelayMeter {
 }
 
 extension AccessRecord.Source {
-    init(_ address: Endpoint, _ party: Party, mutualTLS: Bool) {
+    /// - Parameter address: Nil where it is put in later.
+    init(_ address: Endpoint?, _ party: Party, mutualTLS: Bool) {
         let peer = party.peer
         self.init(
-            address: address.description, workload: party.workload?.name ?? peer.canonicalName.nonEmpty,
+            address: address?.description ?? "", workload: party.workload?.name ?? peer.canonicalName.nonEmpty,
             namespace: peer.namespace.nonEmpty, identity: mutualTLS ? party.principal?.description : nil,
             cluster: peer.clusterID.nonEmpty)
     }
