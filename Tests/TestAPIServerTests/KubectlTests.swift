@@ -265,13 +265,13 @@ struct KubectlTests {
             type: "application/strategic-merge-patch+json")
         for (process, output) in [ready, phase] {
             try await eventually("\(try output())") { !process.isRunning }
-            #expect(process.terminationStatus == 0)
+            #expect(process.status == 0)
             #expect(try output() == ["pod/web condition met"])
         }
         #expect(gone.process.isRunning)
         kubectl.server.perform("DELETE", "\(shop)/pods/web")
         try await eventually("the end") { !gone.process.isRunning }
-        #expect(gone.process.terminationStatus == 0)
+        #expect(gone.process.status == 0)
     }
 
     @Test("a service account may do what its roles say")
