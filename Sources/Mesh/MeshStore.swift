@@ -59,8 +59,15 @@ public final class MeshStore: Sendable {
 
     /// Applies updates as one change. Nothing is published and nobody is told when they change nothing.
     @discardableResult
-    public func apply(_ updates: some Sequence<MeshUpdate>) -> MeshChange {
+    public func apply(_ updates: some Collection<MeshUpdate>) -> MeshChange {
         update { $0.apply(updates) }
+    }
+
+    /// Applies messages one after the other and publishes them as one change. What is published is shared from then on,
+    /// and the next change copies what it touches: a mesh that comes in by many messages is made of fewer copies so.
+    @discardableResult
+    public func apply(messages: some Collection<[MeshUpdate]>) -> MeshChange {
+        update { $0.apply(messages: messages) }
     }
 
     /// Changes the state with what the body does; the body says what that was.

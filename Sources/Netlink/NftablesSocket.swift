@@ -48,6 +48,26 @@ public struct NftablesSocket: ~Copyable {
         return table
     }
 
+    /// Those of the tables that are there, with their chains and rules and without their sets. Fewer readings than one table
+    /// after the other, and each reading begins again when somebody changes something meanwhile.
+    public mutating func tables(
+        named names: Set<String>, _ family: Nftables.Family = .inet
+    ) throws(NetlinkError) -> [String: Nftables.Table] {
+        var found: [String: Nftables.Table] = [:]
+        for table in try tables(family) where names.contains(table.name) { found[table.name] = table }
+        guard !found.isEmpty else { return [:] }
+        let chains = try everyChain(family)
+        for name in found.keys.sorted() {
+            var own = chains.filter { $0.table == name }.map { $0.chain }
+            for (chain, rule) in try rules(of: name, family) {
+                guard let index = own.firstIndex(where: { $0.name == chain }) else { continue }
+                own[index].rules.append(rule)
+            }
+            found[name]?.chains = own
+        }
+        return found
+    }
+
     /// The tables of a family, without what is in them.
     public mutating func tables(_ family: Nftables.Family = .inet) throws(NetlinkError) -> [Nftables.Table] {
         let header = NftablesWire.header(family: family.rawValue)
@@ -63,10 +83,16 @@ public struct NftablesSocket: ~Copyable {
     public mutating func chains(
         of table: String, _ family: Nftables.Family = .inet
     ) throws(NetlinkError) -> [Nftables.Chain] {
+        try everyChain(family).filter { $0.table == table }.map { $0.chain }
+    }
+
+    private mutating func everyChain(
+        _ family: Nftables.Family
+    ) throws(NetlinkError) -> [(table: String, chain: Nftables.Chain)] {
         let header = NftablesWire.header(family: family.rawValue)
         return try dump(NftablesWire.Message.getChain, header, "list chains") { body in
             let attributes = Attributes(body.dropFirst(4))
-            guard attributes.string(NftablesWire.Chain.table) == table,
+            guard let table = attributes.string(NftablesWire.Chain.table),
                 let name = attributes.string(NftablesWire.Chain.name)
             else { return nil }
             var base: Nftables.Base?
@@ -79,7 +105,7 @@ public struct NftablesSocket: ~Copyable {
                     type, number, priority: Int32(bitPattern: priority),
                     acceptsByDefault: attributes.bigEndian32(NftablesWire.Chain.policy) != 0)
             }
-            return Nftables.Chain(name, base)
+            return (table, Nftables.Chain(name, base))
         }
     }
 

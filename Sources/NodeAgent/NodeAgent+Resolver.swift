@@ -36,8 +36,11 @@ extension NodeAgent {
     /// - Returns: Whether there is nothing more to look for.
     private func findResolver(_ id: String, _ generation: Int) async -> Bool {
         guard let pod = pods[id], pod.generation == generation, pod.record.phase == .capturing else { return true }
-        let namespace = pod.namespace.id
-        guard let found = try? await pool.run({ PodResolverFile.read(in: namespace) }) else { return false }
+        let (namespace, processes) = (pod.namespace.id, processes)
+        // Whatever keeps it from being read now, it is asked for again.
+        guard let found = try? await pool.run({ try PodResolverFile.read(in: namespace, processes) }) else {
+            return false
+        }
         let resolver = PodResolver(found)
         guard pod.generation == generation else { return true }
         pod.hasOwnResolver = true

@@ -160,14 +160,14 @@ extension NodeAgent {
     /// A pod that was taken in may never get its DEL: the runtime may know its sandbox by another name. It is over when
     /// it has no object any more and no process is left in its namespace. Runs until the task is cancelled.
     func forgetWhatWasTakenIn() async {
-        let proc = configuration.processFolder
+        let all = NamespaceProcesses(proc: configuration.processFolder, oldest: .zero)
         while !Task.isCancelled {
             // Ends early with the agent; the loop sees it.
             try? await Task.sleep(for: configuration.verifyInterval)
             for candidate in pods.values where candidate.record.interfaces.isEmpty && isWithoutObject(candidate) {
                 let namespace = candidate.namespace.id
-                // A pool that has stopped is the agent's end.
-                let processes = try? await pool.run { PodResolverFile.processes(of: namespace, proc: proc) }
+                // Whoever cannot be seen may be there still; a pool that has stopped is the agent's end.
+                let processes = try? await pool.run { try all.processes(of: namespace) }
                 guard processes?.isEmpty == true else { continue }
                 let id = candidate.record.containerID
                 await exclusively(id) {

@@ -25,6 +25,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let rules: EnrolmentRules
     let store: PodRecordStore
     let pool: BlockingPool
+    let processes = NamespaceProcesses()
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
     /// Where the node's own rules are; `nil`: where the agent is.

@@ -13,43 +13,22 @@ enum PodResolverFile {
     /// Processes of one pod that are tried.
     static let mostTried = 8
 
-    /// Reads it from a process of the namespace; `nil` when there is none yet, or none with such a file. Blocks; looks
-    /// through the machine's processes.
-    static func read(in namespace: NamespaceID, proc: String = "/proc") -> ResolverConfiguration? {
-        for process in processes(of: namespace, proc: proc).prefix(mostTried) {
+    /// Reads it from a process of the namespace; `nil` when there is none yet, or none with such a file. Blocks.
+    /// - Throws: When no processes can be seen.
+    static func read(in namespace: NamespaceID, _ processes: NamespaceProcesses) throws -> ResolverConfiguration? {
+        for process in try processes.processes(of: namespace).prefix(mostTried) {
             // A process that has just ended has no root any more; the next one may.
-            guard let text = try? text(process, namespace, proc: proc) else { continue }
+            guard let text = try? text(process, namespace, proc: processes.proc) else { continue }
             let configuration = ResolverConfiguration(parsing: text)
             if !configuration.servers.isEmpty { return configuration }
         }
         return nil
     }
 
-    /// Those with a file system of their own first: a tool that somebody has run in the pod's network from outside has
-    /// the machine's.
-    static func processes(of namespace: NamespaceID, proc: String = "/proc") -> [Int32] {
-        guard let names = try? FileManager.default.contentsOfDirectory(atPath: proc) else { return [] }
-        let machine = identity("\(proc)/1/ns/mnt")
-        let own = identity("/proc/self/ns/mnt")
-        var result: [(pid: Int32, isForeign: Bool)] = []
-        for pid in names.compactMap({ Int32($0) }) {
-            guard let network = identity("\(proc)/\(pid)/ns/net"), network == namespace else { continue }
-            let files = identity("\(proc)/\(pid)/ns/mnt")
-            result.append((pid, files != machine && files != own))
-        }
-        return result.sorted { ($0.isForeign ? 0 : 1, $0.pid) < ($1.isForeign ? 0 : 1, $1.pid) }.map(\.pid)
-    }
-
-    private static func identity(_ path: String) -> NamespaceID? {
-        var info = stat()
-        guard stat(path, &info) == 0 else { return nil }
-        return NamespaceID(device: UInt64(info.st_dev), inode: UInt64(info.st_ino))
-    }
-
     private static func text(_ pid: Int32, _ namespace: NamespaceID, proc: String) throws -> String? {
         let root = try FileDescriptor.open("\(proc)/\(pid)/root", flags: O_RDONLY | O_DIRECTORY)
         // The number may have gone to another process between the two.
-        guard identity("\(proc)/\(pid)/ns/net") == namespace else { return nil }
+        guard NamespaceProcesses.identity("\(proc)/\(pid)/ns/net") == namespace else { return nil }
         return try text(in: root)
     }
 

@@ -52,21 +52,27 @@ struct CaptureFilter: Hashable, Sendable {
 /// The places of filters on a namespace's interfaces; everything is of the calling thread's namespace.
 struct CaptureFilters: ~Copyable {
     var routes: RouteSocket
+    /// Interfaces whose place was just made: nothing is in it that would have to be read first.
+    private var empty: Set<UInt32> = []
+
+    init(routes: consuming RouteSocket) { self.routes = routes }
 
     /// A place for filters on each of the interfaces.
     mutating func prepare(_ links: [Link]) throws(NetlinkError) {
-        let disciplines = try routes.disciplines().filter(\.isAttachmentPoint)
         for link in links {
-            if let present = disciplines.first(where: { $0.interface == link.index }) {
-                guard present.kind != "clsact" else { continue }
-                throw NetlinkError(
-                    operation: "add clsact to interface \(link.name)", code: EBUSY,
-                    detail: "the queueing discipline \(present.kind) of other software is in its place")
-            }
             do throws(NetlinkError) {
                 try routes.addClsact(link.index)
+                empty.insert(link.index)
             } catch {
                 guard error.code == EEXIST else { throw error }
+                // Somebody's is there: of the kind that is wanted, or the older one in the same place.
+                let other = try routes.disciplines().first {
+                    $0.interface == link.index && $0.isAttachmentPoint && $0.kind != "clsact"
+                }
+                guard let other else { continue }
+                throw NetlinkError(
+                    operation: "add clsact to interface \(link.name)", code: EBUSY,
+                    detail: "the queueing discipline \(other.kind) of other software is in its place")
             }
         }
     }
@@ -89,7 +95,7 @@ struct CaptureFilters: ~Copyable {
     mutating func put(_ filters: [CaptureFilter], _ programs: some CaptureProgramSet) throws(NetlinkError) {
         for filter in filters {
             let wanted = filter.filter(tag: programs.tag(filter.program))
-            guard try present(filter) != wanted else { continue }
+            if try !empty.contains(filter.interface), try present(filter) == wanted { continue }
             try routes.put(wanted, program: programs.descriptor(filter.program))
         }
     }
@@ -99,6 +105,8 @@ struct CaptureFilters: ~Copyable {
     mutating func takeAway(
         _ interface: UInt32, _ direction: ClassifierFilter.Direction, except wanted: [CaptureFilter] = []
     ) throws(NetlinkError) -> Bool {
+        // What is in a new place has been put there from here.
+        if empty.contains(interface) { return false }
         let places = wanted.map { $0.filter(tag: []) }
         let surplus = try ours(interface, direction).filter { filter in
             filter.name != CaptureProgram.forged.rawValue

@@ -44,10 +44,11 @@ public struct NftablesBackend: RedirectionBackend {
             try RedirectionError.wrapping("cannot read capture back") { () throws(NetlinkError) in
                 var nftables = try NftablesSocket()
                 var routes = try RouteSocket()
-                let table = try nftables.table(RedirectionTable.name)
+                let tables = try nftables.tables(named: Self.tables)
+                let table = tables[RedirectionTable.name]
                 return try PolicyRouting.drift(plan, &routes)
                     + Self.drift(table, RedirectionTable.chains(plan, phase))
-                    + SecondLine.drift(plan, phase, &nftables)
+                    + SecondLine.drift(plan, phase, tables[SecondLine.table])
                     + Self.settingDrift(plan, table) + forgedDrift(plan, phase)
             }
         }
@@ -74,6 +75,8 @@ public struct NftablesBackend: RedirectionBackend {
 
     // MARK: In the namespace
 
+    private static let tables: Set<String> = [RedirectionTable.name, SecondLine.table]
+
     private func forgedDrift(
         _ plan: RedirectionPlan, _ phase: RedirectionPhase
     ) throws(NetlinkError) -> [Drift] {
@@ -86,8 +89,11 @@ public struct NftablesBackend: RedirectionBackend {
         // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
-        let table = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
-            try Self.tableWithMemory(&nftables)
+        let (table, line) = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
+            let present = try nftables.tables(named: Self.tables)
+            return (
+                try Self.tableWithMemory(present[RedirectionTable.name], &nftables), present[SecondLine.table]
+            )
         }
         for setting in NamespaceSetting.allCases {
             guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
@@ -97,7 +103,7 @@ public struct NftablesBackend: RedirectionBackend {
             var routes = try RouteSocket()
             try PolicyRouting.establish(plan, &routes)
             var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
-            try SecondLine.change(to: plan, phase, &nftables, &batch)
+            SecondLine.change(from: line, to: plan, phase, &batch)
             try nftables.commit(batch)
             if let forged, plan.requiresSeal, phase == .capturing {
                 try ForgedMarks.drop(forged)
@@ -108,8 +114,10 @@ public struct NftablesBackend: RedirectionBackend {
     }
 
     /// Our table as it is, made empty where it is missing: its comment keeps the settings' values from before.
-    private static func tableWithMemory(_ nftables: inout NftablesSocket) throws(NetlinkError) -> Nftables.Table {
-        if let table = try nftables.table(RedirectionTable.name) { return table }
+    private static func tableWithMemory(
+        _ present: Nftables.Table?, _ nftables: inout NftablesSocket
+    ) throws(NetlinkError) -> Nftables.Table {
+        if let present { return present }
         if NamespaceSetting.picksUpOpenConnections.setting.read() == nil { try nftables.loadConntrack() }
         var before: [NamespaceSetting: String] = [:]
         // With our routing in place the table was deleted under us, and the values are our own.

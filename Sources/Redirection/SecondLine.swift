@@ -129,12 +129,12 @@ enum SecondLine {
     // MARK: In the kernel
 
     /// Adds what has to change to a transaction, so that capture and its second line change together.
+    /// - Parameter present: The table as it is.
     static func change(
-        to plan: RedirectionPlan, _ phase: RedirectionPhase, _ nftables: inout NftablesSocket,
+        from present: Nftables.Table?, to plan: RedirectionPlan, _ phase: RedirectionPhase,
         _ batch: inout Nftables.Batch
-    ) throws(NetlinkError) {
+    ) {
         let wanted = chains(plan, phase)
-        let present = try nftables.table(table)
         guard present?.chains ?? [] != wanted || (present == nil) != wanted.isEmpty else { return }
         if present != nil { batch.removeTable(table) }
         guard !wanted.isEmpty else { return }
@@ -149,12 +149,11 @@ enum SecondLine {
         if try nftables.tables().contains(where: { $0.name == table }) { batch.removeTable(table) }
     }
 
-    static func drift(
-        _ plan: RedirectionPlan, _ phase: RedirectionPhase, _ nftables: inout NftablesSocket
-    ) throws(NetlinkError) -> [Drift] {
+    /// - Parameter present: The table as it is.
+    static func drift(_ plan: RedirectionPlan, _ phase: RedirectionPhase, _ present: Nftables.Table?) -> [Drift] {
         let wanted = chains(plan, phase)
         guard !wanted.isEmpty else { return [] }
-        guard let present = try nftables.table(table) else { return [.secondLineMissing] }
+        guard let present else { return [.secondLineMissing] }
         return NftablesBackend.drift(present, wanted)
     }
 }

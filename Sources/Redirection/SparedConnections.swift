@@ -8,7 +8,9 @@ import Netlink
 /// the other end in the same namespace.
 enum SparedConnections {
     static func list(_ diagnostics: inout SocketDiagnostics) throws(NetlinkError) -> [SocketEntry] {
-        apart(from: try diagnostics.tcpSockets(in: [.established]))
+        // The common case of a pod that has just begun, at a fraction of the cost.
+        if try diagnostics.listenersAlone() != nil { return [] }
+        return apart(from: try diagnostics.tcpSockets(in: [.established]))
     }
 
     static func apart(from sockets: [SocketEntry]) -> [SocketEntry] {

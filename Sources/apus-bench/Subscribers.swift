@@ -196,14 +196,17 @@ private struct GlanceDeserializer: MessageDeserializer {
         }
     }
 
-    /// `@NUMBER@`
+    /// `@NUMBER@`; an @ alone may be any length or byte of another field.
     private static func mark(_ bytes: UnsafeRawBufferPointer) -> UInt64? {
-        guard let start = bytes.firstIndex(of: UInt8(ascii: "@")) else { return nil }
-        var value: UInt64 = 0
-        for byte in bytes[(start + 1)...] {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { break }
-            value = value * 10 + UInt64(byte - UInt8(ascii: "0"))
+        var rest = bytes[...]
+        while let start = rest.firstIndex(of: UInt8(ascii: "@")) {
+            rest = rest[(start + 1)...]
+            let digits = rest.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            guard (5...19).contains(digits.count), digits.endIndex < rest.endIndex,
+                rest[digits.endIndex] == UInt8(ascii: "@")
+            else { continue }
+            return digits.reduce(0) { $0 * 10 + UInt64($1 - UInt8(ascii: "0")) }
         }
-        return value
+        return nil
     }
 }

@@ -201,6 +201,50 @@ struct KernelTests {
             let ours = try #require(open.first { $0.remote.port == 7777 })
             #expect(ours.mark == 0x539 && ours.inode != 0 && ours.local.address == loopback)
             #expect(try diagnostics.tcpSockets(in: [.timeWait]).isEmpty)
+            #expect(try diagnostics.listenersAlone() == nil)
         }
+    }
+
+    @Test("a namespace with listeners alone is told from one with a connection", arguments: IPAddress.Family.allCases)
+    func listenersAlone(family: IPAddress.Family) throws {
+        let namespace = try NetworkNamespace.make()
+        let loopback: IPAddress = family == .v4 ? .loopbackV4 : .loopbackV6
+        try namespace.run {
+            var routes = try RouteSocket()
+            try routes.setUp(1)
+            var diagnostics = try SocketDiagnostics()
+            #expect(try diagnostics.listenersAlone() == [])
+            let listener = try Sockets.tcp(dualStack: family == .v6)
+            try Sockets.bind(listener.raw, to: Endpoint(loopback, 7777), dualStack: family == .v6)
+            try Sockets.listen(listener.raw, backlog: 4)
+            #expect(try diagnostics.listenersAlone()?.map(\.local) == [Endpoint(loopback, 7777)])
+            do {
+                let client = try Sockets.tcp(dualStack: family == .v6)
+                _ = try Sockets.connect(client.raw, to: Endpoint(loopback, 7777), dualStack: family == .v6)
+                #expect(try diagnostics.listenersAlone() == nil)
+            }
+            // The client's end is closed, the one that nobody has accepted is not.
+            #expect(try diagnostics.listenersAlone() == nil)
+        }
+    }
+
+    @Test(
+        "the kernel's counters of sockets are read",
+        arguments: [
+            (
+                "sockets: used 26\nTCP: inuse 3 orphan 0 tw 2 alloc 106 mem 25\nUDP: inuse 9 mem 0\n",
+                "TCP6: inuse 4\nUDP6: inuse 1\n", 7, 2
+            ),
+            ("TCP: inuse 1 orphan 0 tw 0 alloc 1 mem 0\n", "", 1, 0),
+        ])
+    func counters(four: String, six: String, inUse: Int, finished: Int) {
+        #expect(SocketCounts(four: four, six: six) == SocketCounts(inUse: inUse, finished: finished))
+    }
+
+    @Test(
+        "counters that are not there are none",
+        arguments: ["", "TCP:", "TCP: inuse", "TCP: inuse x tw 0", "UDP: inuse 1 tw 0"])
+    func noCounters(four: String) {
+        #expect(SocketCounts(four: four, six: "TCP6: inuse 4\n") == nil)
     }
 }

@@ -67,10 +67,53 @@ struct ResolverTests {
 
     @Test func processesAreFoundByTheirNamespace() throws {
         let own = try NetworkNamespace.current().id
-        #expect(PodResolverFile.processes(of: own).contains(getpid()))
+        let processes = NamespaceProcesses()
+        #expect(try processes.processes(of: own).contains(getpid()))
         let other = try NetworkNamespace.make()
-        #expect(PodResolverFile.processes(of: other.id).isEmpty)
-        #expect(PodResolverFile.read(in: other.id) == nil)
+        #expect(try processes.processes(of: other.id).isEmpty)
+        #expect(try PodResolverFile.read(in: other.id, processes) == nil)
+    }
+
+    @Test func processesAreReadOnceForAllWhoAskWithinAMoment() throws {
+        try withRoot { proc in
+            for (pid, namespace) in [("7", "a"), ("8", "b")] {
+                try FileManager.default.createDirectory(
+                    atPath: "\(proc)/\(pid)/ns", withIntermediateDirectories: true)
+                for name in ["net", "mnt"] {
+                    try Data().write(to: URL(fileURLWithPath: "\(proc)/\(namespace)-\(name)"))
+                }
+                #expect(symlink("\(proc)/\(namespace)-net", "\(proc)/\(pid)/ns/net") == 0)
+                #expect(symlink("\(proc)/\(namespace)-mnt", "\(proc)/\(pid)/ns/mnt") == 0)
+            }
+            let first = try #require(NamespaceProcesses.identity("\(proc)/a-net"))
+            let second = try #require(NamespaceProcesses.identity("\(proc)/b-net"))
+            let kept = NamespaceProcesses(proc: proc, oldest: .seconds(3600))
+            let fresh = NamespaceProcesses(proc: proc, oldest: .zero)
+            #expect(try kept.processes(of: first) == [7] && fresh.processes(of: first) == [7])
+            try FileManager.default.removeItem(atPath: proc + "/7")
+            #expect(try kept.processes(of: first) == [7] && kept.processes(of: second) == [8])
+            #expect(try fresh.processes(of: first).isEmpty && fresh.processes(of: second) == [8])
+        }
+    }
+
+    @Test func aProcessWithFilesOfItsOwnComesFirst() throws {
+        try withRoot { proc in
+            try Data().write(to: URL(fileURLWithPath: proc + "/net"))
+            try Data().write(to: URL(fileURLWithPath: proc + "/files"))
+            for (pid, files) in [("1", "/proc/self/ns/mnt"), ("5", "/proc/self/ns/mnt"), ("9", proc + "/files")] {
+                try FileManager.default.createDirectory(
+                    atPath: "\(proc)/\(pid)/ns", withIntermediateDirectories: true)
+                #expect(symlink(proc + "/net", "\(proc)/\(pid)/ns/net") == 0)
+                #expect(symlink(files, "\(proc)/\(pid)/ns/mnt") == 0)
+            }
+            let namespace = try #require(NamespaceProcesses.identity(proc + "/net"))
+            #expect(try NamespaceProcesses(proc: proc).processes(of: namespace) == [9, 1, 5])
+        }
+    }
+
+    @Test func noListOfProcessesIsNotAnEmptyOne() throws {
+        let namespace = try NetworkNamespace.current().id
+        #expect(throws: (any Error).self) { try NamespaceProcesses(proc: "/missing").processes(of: namespace) }
     }
 
     // MARK: The policy

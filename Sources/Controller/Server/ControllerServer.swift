@@ -225,7 +225,11 @@ public final class ControllerServer: Sendable {
     }
 
     private func follow() async {
-        for await snapshot in parts.source.snapshots() { publish(snapshot) }
+        for await snapshot in parts.source.snapshots() {
+            publish(snapshot)
+            // What changes meanwhile comes as one. Cancelled, the stream ends.
+            try? await ContinuousClock().sleep(for: PushPace.rest(clients: discovery.counts.clients))
+        }
     }
 
     private func publish(_ snapshot: ObjectSnapshot) {

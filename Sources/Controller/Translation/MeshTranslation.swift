@@ -21,10 +21,15 @@ public struct MeshTranslation: Sendable {
 
     func uid(ofPod name: ObjectName) -> String { WorkloadTranslation.uid(name, configuration) }
 
-    public func resources(of all: ObjectSnapshot) -> Outcome { prepare(all).outcome(all) }
+    public func resources(of all: ObjectSnapshot) -> Outcome {
+        var outcome = prepare(all).outcome(all)
+        outcome.resources.sort { ($0.typeURL, $0.name) < ($1.typeURL, $1.name) }
+        return outcome
+    }
 
     /// Everything but the pods' workloads, and what those are made with.
     struct Prepared: Sendable {
+        /// In no order.
         let others: [MeshResource]
         let warnings: [PolicyWarning]
         let conditions: [ObjectCondition]
@@ -42,10 +47,15 @@ public struct MeshTranslation: Sendable {
 
         func workload(_ pod: Pod) -> Workload? { workloads.workload(pod) }
 
+        /// Pods that lists of endpoints name otherwise than before.
+        func podsNamedOtherwise(than before: Prepared) -> [ObjectName] {
+            workloads.podsNamedOtherwise(than: before.workloads)
+        }
+
+        /// Resources in no order.
         func outcome(_ objects: ObjectSnapshot) -> Outcome {
-            let resources = others + objects.pods.values.compactMap(workload).map { .workload($0) }
-            return Outcome(
-                resources: resources.sorted { ($0.typeURL, $0.name) < ($1.typeURL, $1.name) }, warnings: warnings,
+            Outcome(
+                resources: others + objects.pods.values.compactMap(workload).map { .workload($0) }, warnings: warnings,
                 conditions: conditions)
         }
     }

@@ -18,6 +18,10 @@ struct WorkloadTranslation {
 
     private var configuration: MeshConfiguration { surroundings.configuration }
 
+    func podsNamedOtherwise(than before: WorkloadTranslation) -> [ObjectName] {
+        memberships.podsNamedOtherwise(than: before.memberships)
+    }
+
     /// `nil` for a pod that has ended or has no address yet, or whose namespace is not the mesh's.
     func workload(_ pod: Pod) -> Workload? {
         let addresses = pod.status.podIPs.compactMap { IPAddress($0) }

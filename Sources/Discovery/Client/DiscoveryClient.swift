@@ -216,13 +216,41 @@ public final class DiscoveryClient: Sendable {
             serializer: ProtobufSerializer<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>(),
             deserializer: DeltaDeserializer(decoder: decoder), options: options
         ) { response in
-            for try await message in response.messages { send.yield(self.take(message)) }
+            let queue = ResponseQueue()
+            async let applied: Void = self.apply(queue) { send.yield($0) }
+            do {
+                for try await message in response.messages { await queue.add(message) }
+            } catch {
+                queue.finish()
+                await applied
+                throw error
+            }
+            queue.finish()
+            await applied
             send.finish()
         }
     }
 
-    /// Applies a response and says what to answer.
-    private func take(_ response: ResourceDelta) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
+    /// Applies what comes until there is no more, and answers it.
+    private func apply(
+        _ queue: ResponseQueue, _ send: (Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Void
+    ) async {
+        while case let responses = await queue.next(), !responses.isEmpty {
+            let outcomes = responses.map(receive)
+            store.apply(messages: outcomes.map(\.updates))
+            replaced.yield()
+            // Only now: whoever is told that the client is ready finds the state in the store.
+            state.withLock { state in
+                if state.exchange.isReady { state.isReady = true }
+            }
+            becameReady.notify()
+            for response in responses { settle(response) }
+            for outcome in outcomes { send(outcome.reply) }
+        }
+    }
+
+    /// Takes a response in, but for applying its updates.
+    private func receive(_ response: ResourceDelta) -> DiscoveryExchange.Outcome {
         let (outcome, isFirst) = state.withLock { state in
             let isFirst = !state.isConnected
             state.isConnected = true
@@ -246,15 +274,7 @@ public final class DiscoveryClient: Sendable {
                     "reasons": "\(outcome.refusals.prefix(5).joined(separator: "; ").prefix(1000))",
                 ])
         }
-        store.apply(outcome.updates)
-        replaced.yield()
-        // Only now: whoever is told that the client is ready finds the state in the store.
-        state.withLock { state in
-            if state.exchange.isReady { state.isReady = true }
-        }
-        becameReady.notify()
-        settle(response)
-        return outcome.reply
+        return outcome
     }
 }
 
