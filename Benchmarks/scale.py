@@ -7,7 +7,7 @@ Prints a line for each step and a last one of JSON. No root, no network but loop
 TLS connection of its own with one stream on it, as a node's has, and acknowledges what comes, but keeps nothing of it.
 Both processes share the machine's processors, so what is said of time holds for both together.
 """
-import argparse, json, os, resource, subprocess, sys, tempfile
+import argparse, json, os, resource, select, subprocess, sys, tempfile
 
 ROOT = os.environ.get("BENCH_ROOT", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
@@ -20,10 +20,14 @@ class Program:
         self.words = words
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, line=None):
+    def ask(self, line=None, limit=600):
+        """The answer to a line, or what is said at the start; not later than so many seconds."""
         if line:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
+        # One line answers one, so there is never a second in the buffer.
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
+        if not ready: raise RuntimeError(f"{self.words[1]} has not answered within {limit} s: {line or 'its start'}")
         answer = self.process.stdout.readline()
         if not answer: raise RuntimeError(f"{self.words[1]} ended at: {line or 'its start'}")
         return json.loads(answer)
@@ -75,7 +79,7 @@ def whole(program, pods, services):
                 begun = hundred.ask()
                 hundred_memory = server.ask("memory")
                 used = hundred.cpu()
-                changes = server.ask("change 10000 1000")
+                changes = server.ask(f"change {min(10_000, pods)} 1000")
                 used = hundred.cpu() - used
                 latency = hundred.ask("report")
             lost = 100 * changes["changes"] - latency["changes"]

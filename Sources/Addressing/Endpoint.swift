@@ -35,5 +35,12 @@ extension Endpoint: LosslessStringConvertible {
         self.init(address, port)
     }
 
-    public var description: String { address.isV4 ? "\(address):\(port)" : "[\(address)]:\(port)" }
+    public var description: String {
+        guard address.isV4 else { return "[\(address)]:\(port)" }
+        return DecimalText.string(21) { text in
+            DecimalText.put(v4: address.v4Value, &text)
+            text.append(UInt8(ascii: ":"))
+            DecimalText.put(UInt32(port), &text)
+        }
+    }
 }

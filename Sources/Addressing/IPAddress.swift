@@ -92,6 +92,10 @@ extension IPAddress: Comparable {
 extension IPAddress: LosslessStringConvertible {
     /// Dotted quad or RFC 4291 text; no zone, no brackets, no leading zeros in a quad.
     public init?(_ text: some StringProtocol) {
+        if let quad = text.utf8.withContiguousStorageIfAvailable({ Self.parseV4($0[...]) }), let quad {
+            self.init(v4: quad)
+            return
+        }
         let bytes = Array(text.utf8)
         guard bytes.count >= 2, bytes.count <= 45 else { return nil }
         if bytes.contains(UInt8(ascii: ":")) {
@@ -109,8 +113,7 @@ extension IPAddress: LosslessStringConvertible {
 
     public var description: String {
         guard family == .v6 else {
-            let v = v4Value
-            return "\(v >> 24).\(v >> 16 & 255).\(v >> 8 & 255).\(v & 255)"
+            return DecimalText.string(15) { DecimalText.put(v4: v4Value, &$0) }
         }
         if isMapped { return "::ffff:\(canonical)" }
         let words = (0..<8).map { index in
@@ -130,21 +133,29 @@ extension IPAddress: LosslessStringConvertible {
         return hex(words[..<best.lowerBound]) + "::" + hex(words[best.upperBound...])
     }
 
-    private static func parseV4(_ text: ArraySlice<UInt8>) -> UInt32? {
-        let parts = text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-        guard parts.count == 4 else { return nil }
+    /// Four numbers of at most three digits without leading zeros.
+    private static func parseV4(_ text: some Collection<UInt8>) -> UInt32? {
         var value: UInt32 = 0
-        for part in parts {
-            guard (1...3).contains(part.count), part.count == 1 || part.first != UInt8(ascii: "0") else { return nil }
-            var octet: UInt32 = 0
-            for byte in part {
-                guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+        var octet: UInt32 = 0
+        var digits = 0
+        var dots = 0
+        for byte in text {
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"):
+                guard digits == 0 || octet != 0 else { return nil }
                 octet = octet * 10 + UInt32(byte - UInt8(ascii: "0"))
+                digits += 1
+                guard octet <= 255 else { return nil }
+            case UInt8(ascii: "."):
+                guard digits > 0, dots < 3 else { return nil }
+                value = value << 8 | octet
+                octet = 0
+                digits = 0
+                dots += 1
+            default: return nil
             }
-            guard octet <= 255 else { return nil }
-            value = value << 8 | octet
         }
-        return value
+        return digits > 0 && dots == 3 ? value << 8 | octet : nil
     }
 
     private static func parseV6(_ text: ArraySlice<UInt8>) -> [UInt16]? {

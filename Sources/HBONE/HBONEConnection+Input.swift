@@ -123,9 +123,9 @@ extension HBONEConnection {
             var position = 0
             var used = 0
             var receiver: HBONEStream?
-            func deliver() {
+            func deliver(isLast: Bool = false) {
                 if let receiver, used > 0 {
-                    receiver.receive(UnsafeMutableBufferPointer(rebasing: vectors[..<used]))
+                    receiver.receive(UnsafeMutableBufferPointer(rebasing: vectors[..<used]), isLast: isLast)
                 }
                 receiver = nil
                 used = 0
@@ -152,7 +152,7 @@ extension HBONEConnection {
                         used += 1
                     }
                     if end {
-                        deliver()
+                        deliver(isLast: true)
                         stream.receiveEnd()
                     }
                 }

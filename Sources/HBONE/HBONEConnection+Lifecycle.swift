@@ -213,9 +213,8 @@ extension HBONEConnection: EventHandler, DeferredHandler, TimerHandler {
         phase = .closed
         if let timer { loop.cancel(timer) }
         timer = nil
-        if let registration { loop.deregister(registration) }
+        if descriptor >= 0 { loop.close(descriptor, registration) }
         registration = nil
-        if descriptor >= 0 { _ = Glibc.close(descriptor) }
         descriptor = -1
         releaseOutput()
         releaseCarrier()

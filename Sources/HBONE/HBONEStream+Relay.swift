@@ -92,13 +92,15 @@ extension HBONEStream: EventHandler {
     // MARK: From the tunnel
 
     /// Takes payload: to the socket what it will have, the rest to the backlog.
-    func receive(_ vectors: UnsafeMutableBufferPointer<iovec>) {
+    /// - Parameter isLast: Whether ``receiveEnd()`` follows at once: the FIN then goes in the last packet of the payload
+    ///   instead of in one of its own, and the application is woken once for both.
+    func receive(_ vectors: UnsafeMutableBufferPointer<iovec>, isLast: Bool) {
         var total = 0
         for vector in vectors { total += vector.iov_len }
         guard !isEnded, let connection else { return }
         var taken = 0
         if descriptor >= 0, backlog.isEmpty, appWritable {
-            taken = write(vectors)
+            taken = write(vectors, more: isLast)
             if taken < 0 {
                 // The stream ended on the way, so this is nobody's any more.
                 connection.http2.consumed(id, total)
@@ -120,14 +122,15 @@ extension HBONEStream: EventHandler {
     }
 
     /// One write; -1 after an error that ended the stream.
-    private func write(_ vectors: UnsafeMutableBufferPointer<iovec>) -> Int {
+    /// - Parameter more: Whether a shutdown or close follows before the round is over, which sends what was held back.
+    private func write(_ vectors: UnsafeMutableBufferPointer<iovec>, more: Bool) -> Int {
         var message = msghdr()
         message.msg_iov = vectors.baseAddress
         message.msg_iovlen = vectors.count
         var total = 0
         for vector in vectors { total += vector.iov_len }
         while true {
-            let sent = sendmsg(descriptor, &message, CInt(MSG_NOSIGNAL))
+            let sent = sendmsg(descriptor, &message, CInt(MSG_NOSIGNAL) | (more ? CInt(MSG_MORE) : 0))
             if sent >= 0 {
                 if sent < total { appWritable = false }
                 return sent
@@ -156,7 +159,7 @@ extension HBONEStream: EventHandler {
         while !backlog.isEmpty, appWritable {
             let sent = withUnsafeTemporaryAllocation(of: iovec.self, capacity: ByteQueue.maximumPieces) { vectors in
                 let used = backlog.pieces(vectors)
-                return write(UnsafeMutableBufferPointer(rebasing: vectors[..<used]))
+                return write(UnsafeMutableBufferPointer(rebasing: vectors[..<used]), more: false)
             }
             guard sent > 0 else { break }
             backlog.remove(sent)
@@ -235,10 +238,9 @@ extension HBONEStream: EventHandler {
 
     func closeDescriptor(reset: Bool, _ loop: EventLoop) {
         guard descriptor >= 0 else { return }
-        if let registration { loop.deregister(registration) }
-        registration = nil
         if reset { Sockets.resetOnClose(descriptor) }
-        _ = Glibc.close(descriptor)
+        loop.close(descriptor, registration)
+        registration = nil
         descriptor = -1
     }
 }

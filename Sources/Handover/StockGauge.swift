@@ -7,12 +7,19 @@ public struct StockGauge: Hashable, Sendable {
     public static let least = 16
     /// The target under the highest demand.
     public static let most = 512
+    /// The target from which packets are as large as they can be.
+    public static let brisk = 4 * StockMessage.maximumSockets
+    /// A stock that is used up in less than so many nanoseconds is filled in larger steps.
+    static let briskTime: UInt64 = 1_000_000_000
 
     /// How many sockets there should be.
     public private(set) var target = least
     /// How many sockets there are.
     public private(set) var sockets = 0
     private var packets: [Int] = []
+    /// Sockets taken since then.
+    private var turnover = 0
+    private var turnoverSince: UInt64 = 0
 
     /// A stock that is empty yet.
     public init() {}
@@ -33,6 +40,9 @@ public struct StockGauge: Hashable, Sendable {
         return sockets + size <= target ? size : nil
     }
 
+    /// Packets that have been sent and not been taken, as far as is known.
+    public var packetCount: Int { packets.count }
+
     /// Whether there are more than there should be.
     public var surplus: Bool { sockets > target }
 
@@ -42,15 +52,29 @@ public struct StockGauge: Hashable, Sendable {
         sockets += count
     }
 
-    /// Counts what has been taken. An empty stock doubles the target: demand outran it.
+    /// Counts what has been taken. An empty stock doubles the target: demand outran it. So does one that was used up in
+    /// less than a second, until packets are as large as they can be: each costs a wake-up of both sides.
+    /// - Parameter now: nanoseconds of a clock that never goes back.
     /// - Returns: Whether anything was taken.
     @discardableResult
-    public mutating func observe(packetsLeft: Int) -> Bool {
+    public mutating func observe(packetsLeft: Int, at now: UInt64) -> Bool {
         let taken = packets.count - packetsLeft
         guard taken > 0 else { return false }
-        sockets -= packets.prefix(taken).reduce(0, +)
+        let count = packets.prefix(taken).reduce(0, +)
+        sockets -= count
         packets.removeFirst(taken)
-        if packets.isEmpty { target = min(Self.most, target * 2) }
+        if now - turnoverSince >= Self.briskTime {
+            turnoverSince = now
+            turnover = 0
+        }
+        turnover += count
+        if packets.isEmpty {
+            target = min(Self.most, target * 2)
+            turnover = 0
+        } else if turnover >= target, target < Self.brisk {
+            target *= 2
+            turnover = 0
+        }
         return true
     }
 

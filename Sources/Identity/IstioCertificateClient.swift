@@ -38,6 +38,8 @@ public final class IstioCertificateClient: CertificateAuthorityClient {
         var options = CallOptions.defaults
         options.timeout = settings.deadline
         options.maxResponseMessageBytes = IssuedChain.maximumAnswerSize + 4096
+        // The transport holds what comes in against the limit of requests.
+        options.maxRequestMessageBytes = options.maxResponseMessageBytes
 
         let client = try await connection.client()
         let response: Istio_V1_Auth_IstioCertificateResponse

@@ -121,6 +121,18 @@ public final class EventLoop {
         let fd = slots[Int(registration.slot)].fd
         // The only failures possible here mean that the kernel does not watch it any more.
         _ = epoll_ctl(epoll.raw, EPOLL_CTL_DEL, fd, nil)
+        free(registration)
+    }
+
+    /// Closes a descriptor and ends its watch, for one system call less than ``deregister(_:)`` before the close: with its
+    /// last copy the kernel forgets an open file everywhere. Where somebody else has a copy yet, as the sender of a
+    /// descriptor may for a moment, the kernel goes on reporting until that is closed, and nobody is told.
+    public func close(_ fd: CInt, _ registration: Registration?) {
+        if let registration, isCurrent(registration) { free(registration) }
+        _ = Glibc.close(fd)
+    }
+
+    private func free(_ registration: Registration) {
         slots[Int(registration.slot)].handler = nil
         slots[Int(registration.slot)].fd = -1
         slots[Int(registration.slot)].generation &+= 1
@@ -171,24 +183,31 @@ public final class EventLoop {
         while !stopped { try runRound(waitAtMostMilliseconds: -1) }
     }
 
+    /// Looks for more events in one round while there is deferred work that they may add to.
+    private static let looks = 2
+    /// Whether the round before had more than one event: with one connection alone a second look finds nothing, and is a
+    /// system call on its way.
+    private var isBusy = false
+
     /// One round: waits for events (at most so long; -1 without limit), delivers them, then timers, then jobs from other
     /// threads, then deferred work.
+    ///
+    /// What came while events were delivered is delivered before the deferred work is done: what several connections have
+    /// to send then goes in one record and one packet instead of one each.
     public func runRound(waitAtMostMilliseconds limit: CInt) throws(SystemError) {
         let capacity = 256
         try withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: capacity) { events throws(SystemError) in
-            let ready = epoll_wait(epoll.raw, events.baseAddress, CInt(capacity), waitTime(limit))
-            if ready < 0, errno != EINTR { throw SystemError("epoll_wait") }
-            now = MonotonicClock.now
-            for index in 0..<Swift.max(Int(ready), 0) {
-                let token = events[index].data.u64
-                if token == Self.wakeToken {
-                    remote.clearWake()
-                    continue
-                }
-                let slot = Int(token & 0xffff_ffff)
-                guard slots[slot].generation == UInt32(token >> 32), let handler = slots[slot].handler else { continue }
-                handler.ready(ReadyEvents(rawValue: events[index].events))
+            var total = 0
+            for look in 1...Self.looks {
+                let ready = epoll_wait(epoll.raw, events.baseAddress, CInt(capacity), look == 1 ? waitTime(limit) : 0)
+                if ready < 0, errno != EINTR { throw SystemError("epoll_wait") }
+                if look == 1 { now = MonotonicClock.now }
+                guard ready > 0 else { break }
+                total += Int(ready)
+                deliver(UnsafeBufferPointer(rebasing: events[..<Int(ready)]))
+                guard !deferred.isEmpty, isBusy || total > 1 else { break }
             }
+            isBusy = total > 1
         }
         while let due = timers.popDue(now) { due.handler.timerFired(tag: due.tag) }
         remote.runJobs()
@@ -198,6 +217,19 @@ public final class EventLoop {
             for handler in batch { handler.runDeferred() }
         }
         remote.longestRound.note(MonotonicClock.now - now)
+    }
+
+    private func deliver(_ events: UnsafeBufferPointer<epoll_event>) {
+        for event in events {
+            let token = event.data.u64
+            if token == Self.wakeToken {
+                remote.clearWake()
+                continue
+            }
+            let slot = Int(token & 0xffff_ffff)
+            guard slots[slot].generation == UInt32(token >> 32), let handler = slots[slot].handler else { continue }
+            handler.ready(ReadyEvents(rawValue: event.events))
+        }
     }
 
     private func waitTime(_ limit: CInt) -> CInt {

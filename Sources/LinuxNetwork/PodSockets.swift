@@ -36,7 +36,7 @@ public enum PodSockets {
         let socket = try Sockets.tcp(dualStack: options.dualStack)
         try Sockets.setReuseAddress(socket.raw)
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
-        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw) }
         try mark(socket, options)
         try Sockets.setNoDelay(socket.raw)
         try Sockets.bind(
@@ -49,7 +49,7 @@ public enum PodSockets {
     /// - Throws: `EPERM` without CAP_NET_ADMIN and CAP_NET_RAW.
     public static func proveTransparency() throws(SystemError) {
         let probe = try Sockets.tcp(dualStack: false)
-        try Sockets.setTransparent(probe.raw, dualStack: false)
+        try Sockets.setTransparent(probe.raw)
     }
 
     /// That the process may mark a socket.
@@ -80,7 +80,7 @@ public enum PodSockets {
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.tellDestination(socket.raw, v6: !address.isV4)
         try mark(socket, options)
-        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw) }
         try Sockets.bind(socket.raw, to: Endpoint(address, port), dualStack: !address.isV4)
         return socket
     }
@@ -101,7 +101,7 @@ public enum PodSockets {
         if options.reusesPorts { try Sockets.setReusePort(socket.raw) }
         try Sockets.setNoDelay(socket.raw)
         try mark(socket, options)
-        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: !address.isV4) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw) }
         try Sockets.bind(socket.raw, to: endpoint, dualStack: !address.isV4)
         try Sockets.listen(socket.raw, backlog: 1024)
         return socket
@@ -118,7 +118,7 @@ public enum PodSockets {
     public static func outgoing(_ options: Options) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.tcp(dualStack: options.dualStack)
         try mark(socket, options)
-        if options.isTransparent { try Sockets.setTransparent(socket.raw, dualStack: options.dualStack) }
+        if options.isTransparent { try Sockets.setTransparent(socket.raw) }
         try Sockets.setBindAddressNoPort(socket.raw)
         try Sockets.setNoDelay(socket.raw)
         if let keepAlive = options.keepAlive {

@@ -24,7 +24,7 @@ extension Sockets {
         UInt32(bitPattern: try get(fd, SOL_SOCKET, SO_MARK, "SO_MARK"))
     }
 
-    /// Whether ``setTransparent(_:dualStack:)`` was called.
+    /// Whether ``Sockets.setTransparent(_:)`` was called.
     public static func isTransparent(_ fd: CInt) throws(SystemError) -> Bool {
         try get(fd, CInt(IPPROTO_IP), 19, "IP_TRANSPARENT") != 0
     }

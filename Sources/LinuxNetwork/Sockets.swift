@@ -30,12 +30,13 @@ public enum Sockets {
         try check("listen") { Glibc.listen(fd, backlog) }
     }
 
-    /// Begins a connection.
-    /// - Returns: Whether it is already made; otherwise writability and ``pendingError(_:)`` tell.
+    /// Begins a connection, or asks again how one that was begun fares.
+    /// - Returns: Whether it is already made; otherwise writability and ``pendingError(_:)`` tell, or this once more.
+    /// - Throws: What the attempt has ended with, too.
     public static func connect(_ fd: CInt, to endpoint: Endpoint, dualStack: Bool) throws(SystemError) -> Bool {
         let result = SocketAddress.with(endpoint, dualStack: dualStack) { Glibc.connect(fd, $0, $1) }
         if result == 0 { return true }
-        if errno == EINPROGRESS || errno == EINTR { return false }
+        if errno == EINPROGRESS || errno == EALREADY || errno == EINTR { return false }
         throw SystemError("connect to \(endpoint)")
     }
 
@@ -158,11 +159,10 @@ public enum Sockets {
         }
     }
 
-    /// Lets the socket bind to, and accept connections for, addresses that are not the namespace's own.
-    public static func setTransparent(_ fd: CInt, dualStack: Bool) throws(SystemError) {
-        // IP_TRANSPARENT and IPV6_TRANSPARENT (Linux uapi); one flag on the socket, two options to reach it.
+    /// Lets the socket bind to, and accept connections for, addresses that are not the namespace's own; of either family.
+    public static func setTransparent(_ fd: CInt) throws(SystemError) {
+        // IP_TRANSPARENT (Linux uapi). IPV6_TRANSPARENT is another way to the same flag of the socket.
         try set(fd, CInt(IPPROTO_IP), 19, 1, "IP_TRANSPARENT")
-        if dualStack { try set(fd, CInt(IPPROTO_IPV6), 75, 1, "IPV6_TRANSPARENT") }
     }
 
     /// Leaves the choice of the source port to connect(), which may then share ports between destinations.
@@ -172,6 +172,21 @@ public enum Sockets {
 
     public static func setNoDelay(_ fd: CInt) throws(SystemError) {
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_NODELAY, 1, "TCP_NODELAY")
+    }
+
+    /// Before connect(): the last packet of the handshake waits for the first bytes that are sent, or for
+    /// ``acknowledge(_:)``, for 200 ms at most.
+    public static func holdAcknowledgement(_ fd: CInt) {
+        var value: CInt = 1
+        // What cannot be held back goes at once, which is as good.
+        _ = setsockopt(fd, CInt(IPPROTO_TCP), Glibc.TCP_DEFER_ACCEPT, &value, socklen_t(MemoryLayout<CInt>.size))
+    }
+
+    /// Acknowledges at once what was held back.
+    public static func acknowledge(_ fd: CInt) {
+        var value: CInt = 1
+        // It fails on a connection that is over, which has nothing to acknowledge.
+        _ = setsockopt(fd, CInt(IPPROTO_TCP), Glibc.TCP_QUICKACK, &value, socklen_t(MemoryLayout<CInt>.size))
     }
 
     /// Seconds of silence before the first probe, seconds between probes, probes before the connection is given up.

@@ -16,6 +16,13 @@ public struct AddressList: Hashable, Sendable {
         only = address.canonical
         several = []
     }
+
+    /// The addresses in order without repetitions.
+    var unique: AddressList {
+        guard only == nil, several.count > 1 else { return self }
+        var seen: Set<IPAddress> = []
+        return AddressList(several.filter { seen.insert($0).inserted })
+    }
 }
 
 extension AddressList: RandomAccessCollection {

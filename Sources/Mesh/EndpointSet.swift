@@ -5,10 +5,12 @@
 /// does not pass over them.
 struct EndpointSet: Sendable {
     private struct Group: Sendable {
+        /// Of one of its endpoints, perhaps of one that has left: all are in the same place.
+        let traits: WorkloadTraits
         var healthy = EndpointTree()
         var unhealthy = EndpointTree()
 
-        /// Any of them: all are in the same place.
+        /// Any of them.
         var member: Workload? { healthy.root?.first ?? unhealthy.root?.first }
     }
 
@@ -27,7 +29,7 @@ struct EndpointSet: Sendable {
 
     mutating func insert(_ workload: Workload) {
         let index = index(of: workload) ?? groups.count
-        if index == groups.count { groups.append(Group()) }
+        if index == groups.count { groups.append(Group(traits: workload.traits)) }
         switch workload.status {
         case .healthy: groups[index].healthy.insert(workload)
         case .unhealthy: groups[index].unhealthy.insert(workload)
@@ -43,11 +45,12 @@ struct EndpointSet: Sendable {
     }
 
     private func index(of workload: Workload) -> Int? {
-        groups.firstIndex { $0.member.map { Self.share($0, workload) } ?? false }
+        groups.firstIndex { Self.arePlacedAlike($0.traits, workload.traits) }
     }
 
-    private static func share(_ left: Workload, _ right: Workload) -> Bool {
-        left.locality == right.locality && left.clusterID == right.clusterID && left.network == right.network
+    private static func arePlacedAlike(_ left: WorkloadTraits, _ right: WorkloadTraits) -> Bool {
+        left === right
+            || left.locality == right.locality && left.clusterID == right.clusterID && left.network == right.network
     }
 
     /// Calls the body for each endpoint the health policy admits, until it returns false.

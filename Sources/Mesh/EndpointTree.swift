@@ -9,16 +9,19 @@ struct EndpointTree: Sendable {
     private(set) var root: Node?
 
     /// The hash of a uid makes the tree's shape; Swift seeds it per process, so no chosen names can make it deep.
-    final class Node: Sendable {
+    ///
+    /// Changed only through the one reference there is to it, which ``insert(_:_:_:)`` sees to; from the moment it is
+    /// shared it does not change any more. That is what makes it sendable.
+    final class Node: @unchecked Sendable {
         /// Sorted, never empty.
-        let run: ContiguousArray<Workload>
+        fileprivate(set) var run: ContiguousArray<Workload>
         let priority: Int
-        let left: Node?
-        let right: Node?
-        let runWeight: UInt64
+        fileprivate(set) var left: Node?
+        fileprivate(set) var right: Node?
+        fileprivate(set) var runWeight: UInt64
         /// Of the run and of all below.
-        let weight: UInt64
-        let count: Int
+        fileprivate(set) var weight: UInt64
+        fileprivate(set) var count: Int
 
         convenience init(_ run: ContiguousArray<Workload>, priority: Int, left: Node?, right: Node?) {
             let weight = run.reduce(0) { $0 + UInt64($1.capacity) }
@@ -41,6 +44,12 @@ struct EndpointTree: Sendable {
             Node(run, weight: runWeight, priority: priority, left: left, right: right)
         }
 
+        /// After a change of the run or of what is below.
+        fileprivate func sum() {
+            weight = runWeight + (left?.weight ?? 0) + (right?.weight ?? 0)
+            count = run.count + (left?.count ?? 0) + (right?.count ?? 0)
+        }
+
         var first: Workload { run[0] }
         var last: Workload { run[run.count - 1] }
     }
@@ -51,13 +60,9 @@ struct EndpointTree: Sendable {
 
     /// Adds an endpoint, in place of one with the same node and uid.
     mutating func insert(_ workload: Workload) {
-        guard let root else {
-            self.root = Self.leaf([workload])
-            return
-        }
         var overflow: ContiguousArray<Workload>?
-        let node = Self.insert(workload, root, &overflow)
-        self.root = overflow.map { Self.add(Self.leaf($0), to: node) } ?? node
+        Self.insert(workload, &root, &overflow)
+        if let overflow { root = Self.add(Self.leaf(overflow), to: root) }
     }
 
     /// Removes the endpoint with the same node and uid.
@@ -129,25 +134,42 @@ struct EndpointTree: Sendable {
         left.node == right.node ? left.uid < right.uid : left.node < right.node
     }
 
-    private static func insert(_ new: Workload, _ node: Node, _ overflow: inout ContiguousArray<Workload>?) -> Node {
-        if let left = node.left, precedes(new, node.first) {
-            return node.with(left: insert(new, left, &overflow), right: node.right)
+    /// Nodes that nobody else holds are changed where they are: a mesh that comes in is made so without a copy for each
+    /// of its endpoints.
+    private static func insert(_ new: Workload, _ slot: inout Node?, _ overflow: inout ContiguousArray<Workload>?) {
+        // Asked before there is a reference here as well.
+        let isOwn = isKnownUniquelyReferenced(&slot)
+        guard let shared = slot else {
+            slot = leaf([new])
+            return
         }
-        if let right = node.right, precedes(node.last, new) {
-            return node.with(left: node.left, right: insert(new, right, &overflow))
-        }
-        var run = node.run
-        let index = position(of: new, in: run)
-        if index < run.count, run[index].uid == new.uid, run[index].node == new.node {
-            run[index] = new
+        let node = isOwn ? shared : shared.with(left: shared.left, right: shared.right)
+        if !isOwn { slot = node }
+        if node.left != nil, precedes(new, node.first) {
+            insert(new, &node.left, &overflow)
+        } else if node.right != nil, precedes(node.last, new) {
+            insert(new, &node.right, &overflow)
         } else {
-            run.insert(new, at: index)
+            put(new, in: node, &overflow)
         }
-        if run.count > runLimit {
-            overflow = ContiguousArray(run[(run.count / 2)...])
-            run = ContiguousArray(run[..<(run.count / 2)])
+        node.sum()
+    }
+
+    private static func put(_ new: Workload, in node: Node, _ overflow: inout ContiguousArray<Workload>?) {
+        let index = position(of: new, in: node.run)
+        if index < node.run.count, node.run[index].uid == new.uid, node.run[index].node == new.node {
+            node.runWeight -= UInt64(node.run[index].capacity)
+            node.run[index] = new
+        } else {
+            node.run.insert(new, at: index)
         }
-        return Node(run, priority: node.priority, left: node.left, right: node.right)
+        node.runWeight += UInt64(new.capacity)
+        guard node.run.count > runLimit else { return }
+        let half = node.run.count / 2
+        let rest = ContiguousArray(node.run[half...])
+        node.run.removeSubrange(half...)
+        node.runWeight -= rest.reduce(0) { $0 + UInt64($1.capacity) }
+        overflow = rest
     }
 
     /// The first that does not precede it.

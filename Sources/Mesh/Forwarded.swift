@@ -15,8 +15,9 @@ public struct Forwarded: Hashable, Sendable {
 
     /// `for="10.0.0.1:80";host=reviews.default.svc.cluster.local`
     public var headerValue: String {
-        let parts = [source.map { "for=\"\($0)\"" }, host.map { "host=\($0)" }]
-        return parts.compactMap { $0 }.joined(separator: ";")
+        var text = source.map { "for=\"" + $0.description + "\"" } ?? ""
+        if let host { text += text.isEmpty ? "host=" + host : ";host=" + host }
+        return text
     }
 
     /// Reads the first element of the header; `nil` when it is malformed or longer than ``maximumLength``. Parameters
@@ -35,6 +36,13 @@ public struct Forwarded: Hashable, Sendable {
             }
         } while reader.take(UInt8(ascii: ";"))
         guard reader.isAtEnd || reader.take(UInt8(ascii: ",")) else { return nil }
+    }
+
+    /// The host alone, for whoever needs nothing else: most headers have none, and are not read for it.
+    public static func host(in headerValue: String) -> String? {
+        // No address and no other parameter that is sent in this mesh has this letter, the first of "host".
+        guard headerValue.utf8.contains(where: { $0 | 0x20 == UInt8(ascii: "h") }) else { return nil }
+        return Forwarded(headerValue: headerValue)?.host
     }
 
     private static func isHost(_ text: String) -> Bool {

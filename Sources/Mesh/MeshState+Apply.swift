@@ -6,14 +6,30 @@ extension MeshState {
     ///
     /// A resource that says what is known already changes nothing and is not reported.
     @discardableResult
-    public mutating func apply(_ updates: some Sequence<MeshUpdate>) -> MeshChange {
+    public mutating func apply(_ updates: some Collection<MeshUpdate>) -> MeshChange {
         var change = MeshChange()
-        var upserts: [MeshUpdate] = []
-        for update in updates {
-            if update.isRemoval { apply(update, &change) } else { upserts.append(update) }
-        }
-        for update in upserts { apply(update, &change) }
+        reserve(updates.count, &change)
+        apply(updates, &change)
         return change
+    }
+
+    /// Applies several messages, one after the other, and says what they changed together.
+    @discardableResult
+    public mutating func apply(messages: some Collection<[MeshUpdate]>) -> MeshChange {
+        var change = MeshChange()
+        reserve(messages.reduce(0) { $0 + $1.count }, &change)
+        for updates in messages { apply(updates, &change) }
+        return change
+    }
+
+    private func reserve(_ updates: Int, _ change: inout MeshChange) {
+        // Most of what comes in large numbers is workloads.
+        if updates > 64 { change.workloads.reserveCapacity(updates) }
+    }
+
+    private mutating func apply(_ updates: some Collection<MeshUpdate>, _ change: inout MeshChange) {
+        for update in updates where update.isRemoval { apply(update, &change) }
+        for update in updates where !update.isRemoval { apply(update, &change) }
     }
 
     @discardableResult
@@ -28,9 +44,8 @@ extension MeshState {
         case .workload(let workload):
             let old = tables.workloadsByUID[workload.uid]
             guard old != workload else { return }
-            if let old { unlink(old) }
-            link(workload)
-            change.workloads.insert(workload.uid)
+            if let old { unlink(old, &change) }
+            link(workload, &change)
         case .service(let service):
             let old = tables.servicesByKey[service.key]
             guard old != service else { return }
@@ -52,8 +67,7 @@ extension MeshState {
 
     private mutating func remove(_ name: String, _ change: inout MeshChange) {
         if let workload = tables.workloadsByUID[name] {
-            unlink(workload)
-            change.workloads.insert(name)
+            unlink(workload, &change)
         } else if let key = NamespacedHostname(name), let service = tables.servicesByKey[key] {
             unlink(service)
             change.services.insert(key)
@@ -66,17 +80,20 @@ extension MeshState {
         settings.localNode.map { $0 == workload.node } ?? true
     }
 
-    private func addressKeys(_ workload: Workload) -> [NetworkAddress] {
+    /// The addresses a workload is found at.
+    private func addressKeys(_ workload: Workload) -> some Sequence<NetworkAddress> {
         // The node's address is not the workload's alone: traffic to it passes through.
-        guard workload.networkMode == .standard else { return [] }
-        return unique(workload.addresses).map { NetworkAddress(network: workload.network, address: $0) }
+        let addresses = workload.networkMode == .standard ? workload.addresses.unique : []
+        return addresses.lazy.map { NetworkAddress(network: workload.network, address: $0) }
     }
 
-    private mutating func link(_ workload: Workload) {
+    private mutating func link(_ workload: Workload, _ change: inout MeshChange) {
+        change.workloads.insert(workload.uid)
         tables.workloadsByUID[workload.uid] = workload
         for key in addressKeys(workload) { tables.workloadsByAddress.append(workload, to: key) }
         if !workload.hostname.isEmpty { tables.workloadsByHostname.append(workload, to: workload.hostname) }
         if isLocal(workload) {
+            change.localWorkloads.insert(workload.uid)
             tables.localPods.append(workload, to: NamespacedName(namespace: workload.namespace, name: workload.name))
             let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
             tables.localAccounts[account, default: [:]][workload.uid] = workload
@@ -84,12 +101,14 @@ extension MeshState {
         for service in workload.services.keys { tables.endpoints[service, default: EndpointSet()].insert(workload) }
     }
 
-    private mutating func unlink(_ workload: Workload) {
+    private mutating func unlink(_ workload: Workload, _ change: inout MeshChange) {
+        change.workloads.insert(workload.uid)
         tables.workloadsByUID[workload.uid] = nil
         let same: (Workload) -> Bool = { $0.uid == workload.uid }
         for key in addressKeys(workload) { tables.workloadsByAddress.remove(from: key, where: same) }
         if !workload.hostname.isEmpty { tables.workloadsByHostname.remove(from: workload.hostname, where: same) }
         if isLocal(workload) {
+            change.localWorkloads.insert(workload.uid)
             let pod = NamespacedName(namespace: workload.namespace, name: workload.name)
             tables.localPods.remove(from: pod, where: same)
             let account = NamespacedName(namespace: workload.namespace, name: workload.serviceAccount)
@@ -166,11 +185,10 @@ private func unique<Values: Collection>(_ values: Values) -> [Values.Element] wh
 
 extension TreeDictionary {
     fileprivate mutating func append<Element>(_ value: Element, to key: Key) where Value == OneOrMany<Element> {
-        if self[key] == nil {
-            self[key] = .one(value)
-        } else {
-            self[key]?.append(value)
-        }
+        // Nearly always there is nothing yet.
+        guard var values = updateValue(.one(value), forKey: key) else { return }
+        values.append(value)
+        self[key] = values
     }
 
     fileprivate mutating func remove<Element>(from key: Key, where matches: (Element) -> Bool)

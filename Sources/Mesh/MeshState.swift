@@ -36,17 +36,24 @@ public struct MeshState: Sendable {
 
     public init(settings: MeshSettings = MeshSettings()) {
         self.settings = settings
-        shared = MeshTables.Shared(MeshTables())
+        shared = MeshTables.Shared(MeshTables(), revision: 0)
     }
 
     /// The indices; changing them does not change copies of this state.
     var tables: MeshTables {
         _read { yield shared.tables }
         _modify {
-            if !isKnownUniquelyReferenced(&shared) { shared = MeshTables.Shared(shared.tables) }
+            if !isKnownUniquelyReferenced(&shared) {
+                shared = MeshTables.Shared(shared.tables, revision: shared.revision)
+            }
+            shared.revision &+= 1
             yield &shared.tables
         }
     }
+
+    /// Grows with every change: of the states of one ``MeshStore``, two of one revision say the same. What was found out
+    /// from one state need not be found out again from another of its revision.
+    public var revision: UInt64 { shared.revision }
 
     /// Whether no copy of this state is left anywhere else.
     mutating func isLastCopy() -> Bool { isKnownUniquelyReferenced(&shared) }

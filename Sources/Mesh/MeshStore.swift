@@ -28,16 +28,19 @@ public final class MeshStore: Sendable {
         /// Replaced, and perhaps still held by readers.
         var retired: [MeshState] = []
 
-        mutating func reclaim() {
+        /// Takes out what no reader holds any more.
+        mutating func free() -> [MeshState] {
+            var free: [MeshState] = []
             var index = 0
             while index < retired.count {
                 if retired[index].isLastCopy() {
                     retired.swapAt(index, retired.count - 1)
-                    retired.removeLast()
+                    free.append(retired.removeLast())
                 } else {
                     index += 1
                 }
             }
+            return free
         }
     }
 
@@ -59,8 +62,15 @@ public final class MeshStore: Sendable {
 
     /// Applies updates as one change. Nothing is published and nobody is told when they change nothing.
     @discardableResult
-    public func apply(_ updates: some Sequence<MeshUpdate>) -> MeshChange {
+    public func apply(_ updates: some Collection<MeshUpdate>) -> MeshChange {
         update { $0.apply(updates) }
+    }
+
+    /// Applies messages one after the other and publishes them as one change. What is published is shared from then on,
+    /// and the next change copies what it touches: a mesh that comes in by many messages is made of fewer copies so.
+    @discardableResult
+    public func apply(messages: some Collection<[MeshUpdate]>) -> MeshChange {
+        update { $0.apply(messages: messages) }
     }
 
     /// Changes the state with what the body does; the body says what that was.
@@ -80,21 +90,23 @@ public final class MeshStore: Sendable {
             }
             let event = Event(version: version, change: change, state: state)
             for observer in observers.withLock({ $0.list }) { observer.notify(event) }
-            writer.reclaim()
+            if change.workloads.count < Self.largeChange { _ = writer.free() }
             return change
         }
     }
 
-    /// Frees the replaced states that no reader holds any more, on the caller's thread. Every change does so too; for
-    /// the time after the last one.
+    /// Workloads. What so large a change has replaced is much, and freed by ``reclaim()`` or a smaller change.
+    private static let largeChange = 1000
+
+    /// Frees the replaced states that no reader holds any more, on the caller's thread and without keeping a writer
+    /// waiting. Every change that is not large does so too; for large ones, and for the time after the last one.
     ///
     /// - Returns: How many replaced states are still held.
     @discardableResult
     public func reclaim() -> Int {
-        writer.withLock { writer in
-            writer.reclaim()
-            return writer.retired.count
-        }
+        let (free, held) = writer.withLock { writer in (writer.free(), writer.retired.count) }
+        withExtendedLifetime(free) {}
+        return held
     }
 
     /// Calls `notify` after every change until the observation is ended.

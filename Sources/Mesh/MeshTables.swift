@@ -25,7 +25,11 @@ struct MeshTables: Sendable {
     /// it is shared it does not change any more. That is what makes it sendable.
     final class Shared: @unchecked Sendable {
         var tables: MeshTables
+        var revision: UInt64
 
-        init(_ tables: MeshTables) { self.tables = tables }
+        init(_ tables: MeshTables, revision: UInt64) {
+            self.tables = tables
+            self.revision = revision
+        }
     }
 }

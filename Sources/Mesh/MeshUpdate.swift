@@ -3,7 +3,8 @@ public enum MeshUpdate: Sendable {
     case workload(Workload)
     case service(Service)
     /// Under the name the control plane gave it, `namespace/name`, by which workloads refer to it.
-    case policy(String, AuthorizationPolicy)
+    /// Apart, so that the others, of which there are many, are small.
+    indirect case policy(String, AuthorizationPolicy)
     /// A workload's uid, or else `namespace/hostname` of a service; any other name is ignored.
     case remove(String)
     case removePolicy(String)
@@ -20,6 +21,8 @@ public enum MeshUpdate: Sendable {
 public struct MeshChange: Hashable, Sendable {
     /// Uids of workloads added, changed or removed.
     public var workloads: Set<String> = []
+    /// Those of them that are on this node, or were; all of them where the settings name no node.
+    public var localWorkloads: Set<String> = []
     /// Services added, changed or removed. Endpoints that came or went count as a change of the workload alone.
     public var services: Set<NamespacedHostname> = []
     /// Keys of policies added, changed or removed.
@@ -46,6 +49,7 @@ public struct MeshChange: Hashable, Sendable {
 
     public mutating func merge(_ other: MeshChange) {
         workloads.formUnion(other.workloads)
+        localWorkloads.formUnion(other.localWorkloads)
         services.formUnion(other.services)
         policies.formUnion(other.policies)
         policyNamespaces.formUnion(other.policyNamespaces)

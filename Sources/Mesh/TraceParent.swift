@@ -14,17 +14,35 @@ public struct TraceParent: Hashable, Sendable {
     }
 
     /// 32 hexadecimal digits.
-    public var traceID: String { Self.hex(traceHigh, 16) + Self.hex(traceLow, 16) }
+    public var traceID: String {
+        var text: [UInt8] = []
+        text.reserveCapacity(32)
+        Self.put(traceHigh, 16, &text)
+        Self.put(traceLow, 16, &text)
+        return String(decoding: text, as: UTF8.self)
+    }
 
-    public var headerValue: String { "00-\(traceID)-\(Self.hex(parent, 16))-\(Self.hex(UInt64(flags), 2))" }
+    public var headerValue: String {
+        var text: [UInt8] = []
+        text.reserveCapacity(Self.length)
+        Self.put(0, 2, &text)
+        text.append(Self.dash)
+        Self.put(traceHigh, 16, &text)
+        Self.put(traceLow, 16, &text)
+        text.append(Self.dash)
+        Self.put(parent, 16, &text)
+        text.append(Self.dash)
+        Self.put(UInt64(flags), 2, &text)
+        return String(decoding: text, as: UTF8.self)
+    }
 
     public init?(headerValue: String) {
-        let parts = headerValue.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
-        guard headerValue.utf8.count == 55, parts.count == 4, parts[0].elementsEqual("00".utf8), parts[1].count == 32,
-            parts[2].count == 16, parts[3].count == 2,
-            let high = Self.number(parts[1].prefix(16)), let low = Self.number(parts[1].suffix(16)),
-            let parent = Self.number(parts[2]), let flags = Self.number(parts[3]),
-            high != 0 || low != 0, parent != 0
+        guard headerValue.utf8.count == Self.length else { return nil }
+        let text = Array(headerValue.utf8)
+        guard text[2] == Self.dash, text[35] == Self.dash, text[52] == Self.dash,
+            Self.number(text[0..<2]) == 0, let high = Self.number(text[3..<19]),
+            let low = Self.number(text[19..<35]), let parent = Self.number(text[36..<52]),
+            let flags = Self.number(text[53..<55]), high != 0 || low != 0, parent != 0
         else { return nil }
         traceHigh = high
         traceLow = low
@@ -32,14 +50,27 @@ public struct TraceParent: Hashable, Sendable {
         self.flags = UInt8(flags)
     }
 
-    private static func hex(_ value: UInt64, _ width: Int) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: width - digits.utf8.count) + digits
+    private static let length = 55
+    private static let dash = UInt8(ascii: "-")
+
+    /// Appends so many lower-case hexadecimal digits.
+    private static func put(_ value: UInt64, _ width: Int, _ text: inout [UInt8]) {
+        for place in stride(from: width - 1, through: 0, by: -1) {
+            let digit = UInt8(truncatingIfNeeded: value >> UInt64(4 * place) & 15)
+            text.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+        }
     }
 
-    /// Lower-case hexadecimal digits only.
-    private static func number(_ digits: Substring.UTF8View) -> UInt64? {
-        guard digits.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else { return nil }
-        return UInt64(Substring(digits), radix: 16)
+    /// Lower-case hexadecimal digits only, at most sixteen.
+    private static func number(_ digits: ArraySlice<UInt8>) -> UInt64? {
+        var value: UInt64 = 0
+        for byte in digits {
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): value = value << 4 | UInt64(byte - UInt8(ascii: "0"))
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): value = value << 4 | UInt64(byte - UInt8(ascii: "a") + 10)
+            default: return nil
+            }
+        }
+        return value
     }
 }

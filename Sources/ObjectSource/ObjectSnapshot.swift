@@ -4,9 +4,9 @@ public struct ObjectSnapshot: Sendable, Equatable {
     public var version: UInt64 = 0
     public var namespaces: [String: Namespace] = [:]
     public var pods = PodTable()
-    public var services: [ObjectName: Service] = [:]
+    public var services = ObjectTable<Service>()
     public var serviceAccounts: [ObjectName: ServiceAccount] = [:]
-    public var endpointSlices: [ObjectName: EndpointSlice] = [:]
+    public var endpointSlices = ObjectTable<EndpointSlice>()
     public var authorizationPolicies: [ObjectName: AuthorizationPolicy] = [:]
     public var peerAuthentications: [ObjectName: PeerAuthentication] = [:]
     public var nodes: [String: ClusterNode] = [:]
@@ -44,6 +44,9 @@ public struct ObjectSnapshot: Sendable, Equatable {
         copy.version = version
         return self == copy
     }
+
+    /// Objects of the kinds that a change of one copies.
+    public var copiedCount: Int { objectCount - pods.count - services.count - endpointSlices.count }
 
     public var objectCount: Int {
         namespaces.count + pods.count + services.count + serviceAccounts.count + endpointSlices.count

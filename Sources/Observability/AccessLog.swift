@@ -15,7 +15,7 @@ public final class AccessLog: Sendable {
     ///   - capacity: how many records may wait to be written.
     /// - Throws: when the sink cannot be opened.
     public init(sink: LogSink, format: LogFormat = .text, capacity: Int = 10_000) throws(SystemError) {
-        writer = try LineWriter(sink: sink, capacity: capacity, gatherMilliseconds: 5) { record, bytes in
+        writer = try LineWriter(sink: sink, capacity: capacity, gatherMilliseconds: 20) { record, bytes in
             AccessLog.render(record, as: format, into: &bytes)
         }
     }

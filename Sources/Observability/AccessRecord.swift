@@ -85,11 +85,15 @@ public struct AccessRecord: Sendable {
 
         /// 32 hexadecimal digits.
         var text: String {
-            func hex(_ value: UInt64) -> String {
-                let digits = String(value, radix: 16)
-                return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+            var digits: [UInt8] = []
+            digits.reserveCapacity(32)
+            for half in [high, low] {
+                for shift in stride(from: UInt64(60), through: 0, by: -4) {
+                    let digit = UInt8(truncatingIfNeeded: half >> shift & 15)
+                    digits.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+                }
             }
-            return hex(high) + hex(low)
+            return String(decoding: digits, as: UTF8.self)
         }
     }
 
@@ -182,7 +186,7 @@ extension AccessRecord {
         if kind == .complete {
             body("bytes_sent", .number(bytesSent))
             body("bytes_recv", .number(bytesReceived))
-            body("duration", .string("\(durationMilliseconds)ms"))
+            body("duration", .string(String(durationMilliseconds) + "ms"))
         }
         text("error", error)
     }

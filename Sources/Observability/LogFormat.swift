@@ -147,7 +147,9 @@ struct LogLine {
 
     /// Visible ASCII without quote and backslash, as nearly everything is: nothing to escape.
     private static func isPlain(_ text: String) -> Bool {
-        text.utf8.allSatisfy { (0x20...0x7e).contains($0) && $0 != 0x22 && $0 != 0x5c }
+        func isPlain(_ byte: UInt8) -> Bool { byte >= 0x20 && byte <= 0x7e && byte != 0x22 && byte != 0x5c }
+        // The view's own iterator looks at every byte for where a character begins.
+        return text.utf8.withContiguousStorageIfAvailable { $0.allSatisfy(isPlain) } ?? text.utf8.allSatisfy(isPlain)
     }
 
     /// C0, DEL, C1, and the line and paragraph separators.

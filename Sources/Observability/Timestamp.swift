@@ -29,9 +29,13 @@ extension Timestamp: CustomStringConvertible {
             return (quotient, value - quotient * unit)
         }
         func digits(_ value: Int64, _ width: Int) {
-            let text = String(value)
-            for _ in 0..<Swift.max(0, width - text.utf8.count) { bytes.append(UInt8(ascii: "0")) }
-            bytes += text.utf8
+            var scale: Int64 = 1
+            for _ in 1..<width { scale *= 10 }
+            while value / scale >= 10 { scale *= 10 }
+            while scale > 0 {
+                bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: (value / scale % 10).magnitude))
+                scale /= 10
+            }
         }
         let (seconds, fraction) = floor(microseconds, 1_000_000)
         let (days, second) = floor(seconds, 86400)

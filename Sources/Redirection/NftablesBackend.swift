@@ -80,7 +80,7 @@ public struct NftablesBackend: RedirectionBackend {
     private func forgedDrift(
         _ plan: RedirectionPlan, _ phase: RedirectionPhase
     ) throws(NetlinkError) -> [Drift] {
-        guard let forged else { return [] }
+        guard let forged else { return try ForgedMarks.leftovers() }
         return try ForgedMarks.drift(forged, isWanted: plan.requiresSeal && phase == .capturing)
     }
 

@@ -106,10 +106,8 @@ struct ControllerLoad {
     /// Until every subscriber has acknowledged what is published, and what is published is what there is.
     private func settle(_ server: ControllerServer, _ source: MeshObjects) async throws {
         let version = source.snapshot().version
-        let deadline = ContinuousClock().now + .seconds(60)
-        while server.publishedVersion < version {
-            guard ContinuousClock().now < deadline else { throw BenchError("nothing is published") }
-            try await Task.sleep(for: .microseconds(200))
+        guard await server.waitUntilPublished(version, timeout: .seconds(60)) else {
+            throw BenchError("nothing is published")
         }
         let late = await server.discovery.waitUntilAcked(server.discovery.mark, timeout: .seconds(120))
         guard late.isEmpty else { throw BenchError("\(late.count) subscribers have not answered in 120 s") }

@@ -10,9 +10,11 @@ final class MeshObjects: ObjectSource {
     }
 
     private let state = Mutex(State())
+    private let services: Int
 
-    /// Ten pods a node, each behind one service, in namespaces of twenty services.
+    /// Ten pods a node, each behind one service and in its list of endpoints, in namespaces of twenty services.
     init(pods: Int, services: Int) {
+        self.services = services
         state.withLock { state in
             for index in 0..<services {
                 let namespace = Self.namespace(index)
@@ -34,10 +36,19 @@ final class MeshObjects: ObjectSource {
                                 ]))))
             }
             state.names.reserveCapacity(pods)
+            var endpoints: [[SliceEndpoint]] = Array(repeating: [], count: services)
             for index in 0..<pods {
                 let pod = Self.pod(index, service: index % services)
                 state.names.append(pod.name)
                 state.snapshot.insert(.pod(pod))
+                endpoints[index % services].append(Self.endpoint(pod))
+            }
+            // As the endpoint controller lists them, at most 100 a slice.
+            for (index, endpoints) in endpoints.enumerated() {
+                for start in stride(from: 0, to: endpoints.count, by: 100) {
+                    state.snapshot.insert(
+                        .endpointSlice(Self.slice(index, start, Array(endpoints[start...].prefix(100)))))
+                }
             }
             state.snapshot.version = 1
         }
@@ -55,13 +66,18 @@ final class MeshObjects: ObjectSource {
         return stream
     }
 
-    /// Changes one pod. The mark comes out in its workload's revision.
+    /// Changes one pod, and its place in the list of endpoints with it, as when it becomes ready. The mark comes out in its
+    /// workload's revision.
     func change(_ index: Int, mark: String) {
         state.withLock { state in
-            let name = state.names[index % state.names.count]
+            let index = index % state.names.count
+            let name = state.names[index]
             guard var pod = state.snapshot.pods[name] else { return }
             pod.metadata.labels["service.istio.io/canonical-revision"] = mark
             state.snapshot.insert(.pod(pod))
+            let (service, place) = (index % services, index / services)
+            let slice = ObjectName(namespace: name.namespace, name: "service-\(service)-\(place / 100 * 100)")
+            state.snapshot.endpointSlices[slice]?.endpoints[place % 100].isReady?.toggle()
             state.snapshot.version += 1
             for reader in state.readers { reader.yield(state.snapshot) }
         }
@@ -91,6 +107,22 @@ final class MeshObjects: ObjectSource {
                     ServicePort(name: "http", port: 80, target: .number(8080)),
                     ServicePort(name: "metrics", port: 9090),
                 ], ipFamilies: [.v4]))
+    }
+
+    private static func endpoint(_ pod: Pod) -> SliceEndpoint {
+        SliceEndpoint(
+            addresses: pod.status.podIPs, isReady: true, nodeName: pod.spec.nodeName,
+            target: ObjectReference(
+                kind: "Pod", name: pod.metadata.name, namespace: pod.metadata.namespace, uid: pod.metadata.uid))
+    }
+
+    private static func slice(_ service: Int, _ start: Int, _ endpoints: [SliceEndpoint]) -> EndpointSlice {
+        EndpointSlice(
+            metadata: ObjectMeta(
+                name: "service-\(service)-\(start)", namespace: namespace(service),
+                labels: [EndpointSlice.serviceNameLabel: "service-\(service)"]),
+            addressType: .v4, endpoints: endpoints,
+            ports: [SlicePort(name: "http", port: 8080), SlicePort(name: "metrics", port: 9090)])
     }
 
     private static func pod(_ index: Int, service: Int) -> Pod {

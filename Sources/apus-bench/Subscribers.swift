@@ -22,6 +22,8 @@ final class Subscribers: Sendable {
         var bytes = 0
         var failures: [String] = []
         var latencies: [UInt64] = []
+        /// Since the last report.
+        var responses = 0
     }
 
     private let state = Mutex(State())
@@ -64,9 +66,9 @@ final class Subscribers: Sendable {
             "bytes": \(bytes), "process_bytes": \(try ProcessUse.privateDirty())}
             """)
         while let line = readLine(), line == "report" {
-            let (latencies, failures) = state.withLock { state in
-                defer { state.latencies = [] }
-                return (state.latencies.sorted(), state.failures)
+            let (latencies, responses, failures) = state.withLock { state in
+                defer { (state.latencies, state.responses) = ([], 0) }
+                return (state.latencies.sorted(), state.responses, state.failures)
             }
             guard failures.isEmpty else { throw BenchError("\(failures.count) failed: \(failures[0])") }
             guard !latencies.isEmpty else { throw BenchError("no change has come") }
@@ -75,7 +77,7 @@ final class Subscribers: Sendable {
             }
             say(
                 """
-                {"changes": \(latencies.count), "p50_ms": \(part(0.5)), "p90_ms": \(part(0.9)), \
+                {"changes": \(latencies.count), "responses": \(responses), "p50_ms": \(part(0.5)), "p90_ms": \(part(0.9)), \
                 "p99_ms": \(part(0.99)), "longest_ms": \(part(1)), "cpu_seconds": \(ProcessUse.cpuSeconds)}
                 """)
         }
@@ -109,6 +111,8 @@ final class Subscribers: Sendable {
             }
             var options = CallOptions.defaults
             options.maxResponseMessageBytes = 200 << 20
+            // What the transport really holds responses against.
+            options.maxRequestMessageBytes = 200 << 20
             let begun = ContinuousClock().now
             try await client.bidirectionalStreaming(
                 request: StreamingClientRequest(
@@ -130,11 +134,15 @@ final class Subscribers: Sendable {
                     send.yield(acknowledgement)
                     self.state.withLock { state in
                         state.bytes += glance.bytes
-                        for mark in glance.marks { state.latencies.append(now - min(mark, now)) }
-                        if isFirst, glance.typeURL == TypeURL.address {
-                            isFirst = false
-                            state.first.append((ContinuousClock().now - begun) / .seconds(1))
+                        state.responses += 1
+                        guard glance.typeURL == TypeURL.address else { return }
+                        guard isFirst else {
+                            for mark in glance.marks { state.latencies.append(now - min(mark, now)) }
+                            return
                         }
+                        // Changes of before are as old as they are.
+                        isFirst = false
+                        state.first.append((ContinuousClock().now - begun) / .seconds(1))
                     }
                 }
                 send.finish()
@@ -188,14 +196,17 @@ private struct GlanceDeserializer: MessageDeserializer {
         }
     }
 
-    /// `@NUMBER@`
+    /// `@NUMBER@`; an @ alone may be any length or byte of another field.
     private static func mark(_ bytes: UnsafeRawBufferPointer) -> UInt64? {
-        guard let start = bytes.firstIndex(of: UInt8(ascii: "@")) else { return nil }
-        var value: UInt64 = 0
-        for byte in bytes[(start + 1)...] {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { break }
-            value = value * 10 + UInt64(byte - UInt8(ascii: "0"))
+        var rest = bytes[...]
+        while let start = rest.firstIndex(of: UInt8(ascii: "@")) {
+            rest = rest[(start + 1)...]
+            let digits = rest.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+            guard (5...19).contains(digits.count), digits.endIndex < rest.endIndex,
+                rest[digits.endIndex] == UInt8(ascii: "@")
+            else { continue }
+            return digits.reduce(0) { $0 * 10 + UInt64($1 - UInt8(ascii: "0")) }
         }
-        return value
+        return nil
     }
 }

@@ -160,7 +160,7 @@ final class Pod {
     private static func listener(on port: UInt16, _ dualStack: Bool) throws(SystemError) -> FileDescriptor {
         let socket = try Sockets.tcp(dualStack: dualStack)
         try Sockets.setReuseAddress(socket.raw)
-        try Sockets.setTransparent(socket.raw, dualStack: dualStack)
+        try Sockets.setTransparent(socket.raw)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
         try Sockets.sealIfPossible(socket.raw)
         try Sockets.setNoDelay(socket.raw)

@@ -83,7 +83,7 @@ final class Stock: EventHandler, TimerHandler {
         guard !isBroken else { return }
         do {
             let left = try Self.unread(pair.ends.first) / packetCost
-            let taken = gauge.observe(packetsLeft: Int(left))
+            let taken = gauge.observe(packetsLeft: Int(left), at: loop.now)
             if taken, gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
             try fill()
         } catch let error as SystemError where error.code == EPIPE {
@@ -192,7 +192,7 @@ private final class PreparedSockets {
         let socket = try Sockets.tcp(dualStack: dualStack)
         try Sockets.setMark(socket.raw, Mark.ztunnel)
         try Sockets.sealIfPossible(socket.raw)
-        try Sockets.setTransparent(socket.raw, dualStack: dualStack)
+        try Sockets.setTransparent(socket.raw)
         try Sockets.setBindAddressNoPort(socket.raw)
         try Sockets.setNoDelay(socket.raw)
         try Sockets.setKeepAlive(socket.raw, idle: 180, interval: 180, count: 9)

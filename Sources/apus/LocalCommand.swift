@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Glibc
 import LocalCluster
+import Redirection
 
 /// `apus local`: namespaces of this machine as nodes and pods.
 struct LocalCommand: ParsableCommand {
@@ -22,6 +23,9 @@ struct LocalCommand: ParsableCommand {
         @Option(help: "Where logs and the access log stay; without it they go with the run.") var workDir: String?
         @Option(help: "ztunnel's worker threads on each node.") var workers = 1
         @Option(
+            help: "What captures the namespaces' traffic: nftables, ebpf or auto; the agents' default unless given.")
+        var redirection: RedirectionMode?
+        @Option(
             help: """
                 How the agents know ztunnel's sockets: sealed, or istio for the mark alone, by which the owner of the \
                 namespaces can look past capture, as the benchmark does.
@@ -32,8 +36,8 @@ struct LocalCommand: ParsableCommand {
             let interrupts = Interrupts()
             clearAbandoned()
             let attachment = try Attachment(
-                netns.map { try ForeignPod(argument: $0) }, workers: workers, redirectionMark: redirectionMark,
-                logFolder: workDir.map { "\($0)/logs" })
+                netns.map { try ForeignPod(argument: $0) }, workers: workers, redirection: redirection?.rawValue,
+                redirectionMark: redirectionMark, logFolder: workDir.map { "\($0)/logs" })
             do { try attachment.up() } catch {
                 complain("\(error)")
                 try attachment.down()

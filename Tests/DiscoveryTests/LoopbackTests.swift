@@ -134,6 +134,19 @@ struct LoopbackTests {
         await plane.stop()
     }
 
+    @Test("a mesh that is larger than gRPC's own limit of 4 MiB a message comes in")
+    func largeMesh() async throws {
+        let plane = try await TestControlPlane(authority)
+        let filling = String(repeating: "r", count: 1000)
+        try plane.discovery.publish((0..<5000).map { Samples.workload("w\($0)", revision: filling) })
+        let client = try client(plane.port)
+        try await with(client) {
+            #expect(await client.waitUntilReady(timeout: .seconds(60)))
+            #expect(store.snapshot().workloadCount == 5000)
+        }
+        await plane.stop()
+    }
+
     @Test("after a restart of the server only what has changed is sent; the state stays in force meanwhile")
     func reconnect() async throws {
         let plane = try await TestControlPlane(authority)

@@ -174,9 +174,9 @@ struct StockGaugeTests {
 
     @Test func takenPacketsAreReplaced() {
         var gauge = filled()
-        let noneTaken = gauge.observe(packetsLeft: 4)
+        let noneTaken = gauge.observe(packetsLeft: 4, at: 0)
         #expect(!noneTaken)
-        let taken = gauge.observe(packetsLeft: 3)
+        let taken = gauge.observe(packetsLeft: 3, at: 0)
         #expect(taken)
         #expect(gauge.sockets == 12)
         #expect(gauge.target == 16)
@@ -186,7 +186,7 @@ struct StockGaugeTests {
     @Test func emptyDoublesUpToTheLimit() {
         var gauge = filled()
         for expected in [32, 64, 128, 256, 512, 512] {
-            gauge.observe(packetsLeft: 0)
+            gauge.observe(packetsLeft: 0, at: 0)
             #expect(gauge.target == expected)
             #expect(gauge.sockets == 0)
             #expect(gauge.nextPacket == min(32, expected / 4))
@@ -195,10 +195,35 @@ struct StockGaugeTests {
         }
     }
 
+    @Test func aStockUsedUpWithinASecondGrowsUntilPacketsAreLargest() {
+        var gauge = filled()
+        var now: UInt64 = 5_000_000_000
+        /// Takes one packet and fills up again.
+        func take() {
+            now += 1_000_000
+            gauge.observe(packetsLeft: gauge.packetCount - 1, at: now)
+            fill(&gauge)
+        }
+        for _ in 0..<4 { take() }
+        #expect(gauge.target == 32)
+        for _ in 0..<1000 { take() }
+        #expect(gauge.target == StockGauge.brisk)
+        #expect(gauge.nextPacket == nil)
+    }
+
+    @Test func aStockUsedUpSlowlyStaysAsItIs() {
+        var gauge = filled()
+        for second: UInt64 in 1...100 {
+            gauge.observe(packetsLeft: 2, at: second * 1_000_000_000)
+            fill(&gauge)
+        }
+        #expect(gauge.target == StockGauge.least)
+    }
+
     @Test func restHalvesAndLeavesASurplus() {
         var gauge = filled()
         for _ in 0..<2 {
-            gauge.observe(packetsLeft: 0)
+            gauge.observe(packetsLeft: 0, at: 0)
             fill(&gauge)
         }
         #expect(gauge.sockets == 64)
@@ -207,7 +232,7 @@ struct StockGaugeTests {
         #expect(gauge.surplus)
         while gauge.surplus { gauge.tookBack() }
         #expect(gauge.sockets == 32)
-        let demand = gauge.observe(packetsLeft: 2)
+        let demand = gauge.observe(packetsLeft: 2, at: 0)
         #expect(!demand, "what the keeper took back is no demand")
         let last = gauge.rest()
         #expect(!last)

@@ -234,7 +234,7 @@ struct TakeoverScenarios {
             try namespace.run {
                 let socket = try Sockets.tcp(dualStack: true)
                 try Sockets.setReusePort(socket.raw)
-                if transparent { try Sockets.setTransparent(socket.raw, dualStack: true) }
+                if transparent { try Sockets.setTransparent(socket.raw) }
                 try Sockets.setMark(socket.raw, mark)
                 try Sockets.bind(socket.raw, to: Endpoint(.anyV6, port), dualStack: true)
                 if listens { try Sockets.listen(socket.raw, backlog: 1) }

@@ -64,6 +64,62 @@ struct EventLoopTests {
         #expect(recorder.deferred == 1)
     }
 
+    @Test("what comes while events are delivered is delivered before the deferred work of the round")
+    func gathering() throws {
+        final class Gatherer: EventHandler, DeferredHandler {
+            let loop: EventLoop
+            let next: CInt
+            var steps: [String] = []
+            init(_ loop: EventLoop, next: CInt) {
+                self.loop = loop
+                self.next = next
+            }
+            func ready(_ events: ReadyEvents) {
+                steps.append("event")
+                // Once: the other socket becomes readable while the first one's event is delivered.
+                if steps.count == 1 {
+                    loop.afterRound(self)
+                    #expect(send(next, [1], 1, CInt(MSG_NOSIGNAL)) == 1)
+                }
+            }
+            func runDeferred() { steps.append("deferred") }
+        }
+        let loop = try EventLoop()
+        let a = try SeqpacketSocket.Pair()
+        let b = try SeqpacketSocket.Pair()
+        let c = try SeqpacketSocket.Pair()
+        let gatherer = Gatherer(loop, next: c.first.raw)
+        for raw in [a.second.raw, b.second.raw, c.second.raw] {
+            _ = try loop.register(raw, [.read, .edge], gatherer)
+        }
+        try a.first.send([1])
+        try b.first.send([1])
+        try loop.runRound(waitAtMostMilliseconds: 1000)
+        #expect(gatherer.steps == ["event", "event", "event", "deferred"])
+    }
+
+    @Test("a descriptor closed with its registration is told nothing more, and its slot serves another")
+    func closing() throws {
+        let loop = try EventLoop()
+        let recorder = Recorder()
+        var raw: [CInt] = [0, 0]
+        try #require(socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0, &raw) == 0)
+        // A copy keeps the file open: the kernel goes on reporting, and nobody is told.
+        let copy = dup(raw[0])
+        let registration = try loop.register(raw[0], [.read, .edge], recorder)
+        loop.close(raw[0], registration)
+        let other = try SeqpacketSocket.Pair()
+        let second = Recorder()
+        _ = try loop.register(other.second.raw, [.read, .edge], second)
+        #expect(send(raw[1], [1], 1, CInt(MSG_NOSIGNAL)) == 1)
+        try other.first.send([1])
+        try loop.runRound(waitAtMostMilliseconds: 1000)
+        #expect(recorder.events.isEmpty)
+        #expect(second.events.count == 1)
+        _ = close(copy)
+        _ = close(raw[1])
+    }
+
     @Test("jobs from other threads run on the loop's thread, all of them, in order")
     func jobs() async throws {
         let thread = try EventLoopThread(name: "test-loop") { _ in Recorder() }

@@ -228,6 +228,36 @@ struct MeshStateTests {
         #expect(change.workloads == [old.uid])
     }
 
+    @Test("messages that are applied together change what they would one after the other, and are published once")
+    func together() {
+        let store = MeshStore(settings: MeshSettings(localNode: "local"))
+        let messages: [[MeshUpdate]] = [
+            [.workload(pod("a", ["10.0.0.1"])), .workload(pod("b", ["10.0.0.2"], node: "far"))],
+            [.workload(pod("c", ["10.0.0.3"])), .remove(pod("a", []).uid)],
+            [.workload(pod("a", ["10.0.0.4"], node: "far")), .remove(pod("c", []).uid)],
+        ]
+        var one = MeshState(settings: MeshSettings(localNode: "local"))
+        for message in messages { one.apply(message) }
+        let change = store.apply(messages: messages)
+        let all = store.snapshot()
+        #expect(Set(all.workloads) == Set(one.workloads) && all.workloadCount == 2)
+        #expect(all.workload(at: ip("10.0.0.4")) == pod("a", ["10.0.0.4"], node: "far"))
+        #expect(all.workload(at: ip("10.0.0.1")) == nil && all.workload(at: ip("10.0.0.3")) == nil)
+        #expect(change.workloads == Set(["a", "b", "c"].map { pod($0, []).uid }))
+        // `a` was local for a while, and so was `c`.
+        #expect(change.localWorkloads == Set(["a", "c"].map { pod($0, []).uid }))
+        #expect(store.version == 1)
+    }
+
+    @Test("of what changed it is said what is on this node, or was")
+    func localChanges() {
+        var mesh = MeshState(settings: MeshSettings(localNode: "local"))
+        #expect(mesh.apply([.workload(pod("a", []))]).localWorkloads == [pod("a", []).uid])
+        #expect(mesh.apply([.workload(pod("b", [], node: "far"))]).localWorkloads.isEmpty)
+        #expect(mesh.apply([.workload(pod("a", [], node: "far"))]).localWorkloads == [pod("a", []).uid])
+        #expect(mesh.apply([.remove(pod("a", []).uid)]).localWorkloads.isEmpty)
+    }
+
     @Test("a name is a uid first, then a service; anything else is ignored")
     func removalNames() {
         // A workload whose uid looks like a service's key.

@@ -27,7 +27,7 @@ final class DatagramSocket {
                 try Sockets.setMark(socket.raw, Mark.ztunnel)
                 if sealed { try Sockets.seal(socket.raw) }
             }
-            if transparent { try Sockets.setTransparent(socket.raw, dualStack: v6) }
+            if transparent { try Sockets.setTransparent(socket.raw) }
             if let port { try Sockets.bind(socket.raw, to: Endpoint(address ?? any(family), port), dualStack: v6) }
             return socket
         }

@@ -176,7 +176,7 @@ struct HostProbeTests {
                     case .machineElsewhere: try Stream(family: family, in: scene.network.elsewhere)
                     case .processOfTheNode: try scene.onNode()
                     }
-                try Sockets.setTransparent(stream.fd, dualStack: family == .v6)
+                try Sockets.setTransparent(stream.fd)
                 try Sockets.bind(
                     stream.fd, to: Endpoint(RedirectionPlan.probeAddress(family), 0), dualStack: family == .v6)
                 // The answer has no way back; what counts is that the first packet arrives.

@@ -173,7 +173,7 @@ final class Listener {
             if ztunnel {
                 try Sockets.setMark(socket.raw, Mark.ztunnel)
                 try Sockets.seal(socket.raw)
-                try Sockets.setTransparent(socket.raw, dualStack: v6)
+                try Sockets.setTransparent(socket.raw)
             }
             try Sockets.bind(socket.raw, to: endpoint, dualStack: v6)
             try Sockets.listen(socket.raw, backlog: 16)
@@ -219,7 +219,7 @@ struct FakeZtunnel {
         try Sockets.setMark(stream.fd, Mark.ztunnel)
         try Sockets.seal(stream.fd)
         if let client {
-            try Sockets.setTransparent(stream.fd, dualStack: !client.isV4)
+            try Sockets.setTransparent(stream.fd)
             try Sockets.bind(stream.fd, to: Endpoint(client, 0), dualStack: !client.isV4)
         }
         try stream.connect(to: endpoint)

@@ -15,8 +15,12 @@ extension ControllerServer {
         try self.init(settings.serving, parts, logger: logger, now: { Date() })
     }
 
-    /// The version of the objects that are published.
-    package var publishedVersion: UInt64 { publisher.version }
+    /// Waits until this version of the objects, or a later one, is published.
+    ///
+    /// - Returns: False when the time was over before.
+    package func waitUntilPublished(_ version: UInt64, timeout: Duration) async -> Bool {
+        await publisher.waitUntilPublished(version, timeout: timeout)
+    }
 }
 
 extension ControllerServer.Parts {

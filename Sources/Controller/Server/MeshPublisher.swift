@@ -1,5 +1,6 @@
 import Discovery
 import Foundation
+import IstioAPI
 import Logging
 import Mesh
 import ObjectSource
@@ -10,10 +11,13 @@ final class MeshPublisher: Sendable {
     private struct State {
         var problems: [ObjectProblem] = []
         var warnings: [PolicyWarning] = []
+        var clusterWarnings: [ClusterWarning] = []
         var conditions: [ObjectCondition] = []
         /// Pods by name, as published.
         var workloads: [ObjectName: Workload] = [:]
-        /// How many workloads are no pods.
+        /// What is no pod: its names, by type.
+        var others: [String: Set<String>] = [:]
+        /// How many workloads of it.
         var otherWorkloads = 0
         var mark: DiscoveryServer.Mark?
         /// Of the objects.
@@ -52,15 +56,16 @@ final class MeshPublisher: Sendable {
     var version: UInt64 { state.withLock { $0.version } }
     var problems: [ObjectProblem] { state.withLock { $0.problems } }
     var warnings: [PolicyWarning] { state.withLock { $0.warnings } }
+    var clusterWarnings: [ClusterWarning] { state.withLock { $0.clusterWarnings } }
     var conditions: [ObjectCondition] { state.withLock { $0.conditions } }
 
     /// One at a time, by the one task that follows the source.
-    func publish(_ objects: ObjectSnapshot) {
+    func publish(_ objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) {
         metrics.recomputations.single.increment()
         do {
-            switch translator.withLock({ $0.update(to: objects) }) {
+            switch translator.withLock({ $0.update(to: objects, remotes) }) {
             case .all(let outcome): try publish(outcome)
-            case .pods(let pods): try publish(pods)
+            case .some(let changes): try publish(changes)
             }
         } catch {
             translator.withLock { $0.forget() }
@@ -75,39 +80,81 @@ final class MeshPublisher: Sendable {
 
     private func publish(_ outcome: MeshTranslation.Outcome) throws {
         report(outcome.warnings)
+        report(outcome.clusterWarnings)
         let mark = try server.publish(outcome.resources)
-        var (services, policies, others) = (0, 0, 0)
         var pods: [ObjectName: Workload] = [:]
+        var others = Others()
         for resource in outcome.resources {
-            switch resource {
-            case .workload(let workload):
+            if case .workload(let workload) = resource {
                 let name = ObjectName(namespace: workload.namespace, name: workload.name)
-                if translation.isPod(workload, name) { pods[name] = workload } else { others += 1 }
+                if translation.isPod(workload, name) {
+                    pods[name] = workload
+                    continue
+                }
+            }
+            others.add(resource)
+        }
+        state.withLock { state in
+            state.workloads = pods
+            state.mark = mark
+            state.conditions = outcome.conditions
+        }
+        count(others)
+    }
+
+    private func publish(_ changes: MeshTranslator.Changes) throws {
+        var resources: [MeshResource] = changes.pods.values.compactMap { $0.map { .workload($0) } }
+        var removed = [
+            TypeURL.address: Set(changes.pods.compactMap { $0.value == nil ? translation.uid(ofPod: $0.key) : nil })
+        ]
+        var others: Others?
+        if let outcome = changes.others {
+            report(outcome.warnings)
+            report(outcome.clusterWarnings)
+            resources += outcome.resources
+            let now = outcome.resources.reduce(into: Others()) { $0.add($1) }
+            for (type, names) in state.withLock({ $0.others }) {
+                removed[type, default: []].formUnion(names.subtracting(now.names[type] ?? []))
+            }
+            others = now
+        }
+        let mark = try server.publish(resources, removing: removed)
+        state.withLock { state in
+            for (name, workload) in changes.pods { state.workloads[name] = workload }
+            state.mark = mark
+            if let outcome = changes.others { state.conditions = outcome.conditions }
+        }
+        count(others)
+    }
+
+    /// What is published and no pod.
+    private struct Others {
+        var names: [String: Set<String>] = [:]
+        var (workloads, services, policies) = (0, 0, 0)
+
+        mutating func add(_ resource: MeshResource) {
+            names[resource.typeURL, default: []].insert(resource.name)
+            switch resource {
+            case .workload: workloads += 1
             case .service: services += 1
             case .policy: policies += 1
             }
         }
-        metrics.resources.with(["service"]).set(Int64(services))
-        metrics.resources.with(["policy"]).set(Int64(policies))
-        metrics.resources.with(["workload"]).set(Int64(pods.count + others))
-        state.withLock { state in
-            state.workloads = pods
-            state.otherWorkloads = others
-            state.mark = mark
-            state.conditions = outcome.conditions
-        }
     }
 
-    private func publish(_ pods: [ObjectName: Workload?]) throws {
-        let mark = try server.publish(
-            workloads: pods.values.compactMap { $0 },
-            removed: pods.compactMap { $0.value == nil ? translation.uid(ofPod: $0.key) : nil })
-        let count = state.withLock { state in
-            for (name, workload) in pods { state.workloads[name] = workload }
-            state.mark = mark
+    /// - Parameter others: `nil` when they are what they were.
+    private func count(_ others: Others?) {
+        let workloads = state.withLock { state in
+            if let others {
+                state.others = others.names
+                state.otherWorkloads = others.workloads
+            }
             return state.workloads.count + state.otherWorkloads
         }
-        metrics.resources.with(["workload"]).set(Int64(count))
+        metrics.resources.with(["workload"]).set(Int64(workloads))
+        guard let others else { return }
+        metrics.resources.with(["service"]).set(Int64(others.services))
+        metrics.resources.with(["policy"]).set(Int64(others.policies))
     }
 
     private func report(_ problems: [ObjectProblem]) {
@@ -146,6 +193,23 @@ final class MeshPublisher: Sendable {
                     "reason": "\(warning.message)",
                 ])
         }
+    }
+
+    private func report(_ warnings: [ClusterWarning]) {
+        let before = state.withLock { state in
+            defer { state.clusterWarnings = warnings }
+            return Set(state.clusterWarnings)
+        }
+        for warning in warnings where !before.contains(warning) {
+            logger.warning(
+                "clusters do not agree on a service",
+                metadata: ["service": "\(warning.service)", "reason": "\(warning.message)"])
+        }
+    }
+
+    /// Waits until this version of the objects, or a later one, is published.
+    func waitUntilPublished(_ version: UInt64, timeout: Duration) async -> Bool {
+        await changes.wait(timeout: timeout) { self.version >= version }
     }
 
     /// Waits until every connected proxy knows a pod as not captured, or not at all.

@@ -60,7 +60,7 @@ final class RequireTLS13: ChannelInboundHandler {
         channel.eventLoop.makeCompletedFuture {
             let pipeline = channel.pipeline.syncOperations
             let tls = try pipeline.handler(type: NIOSSLServerHandler.self)
-            try pipeline.addHandler(RequireTLS13(tls), position: .after(tls))
+            try pipeline.addHandlers([RequireTLS13(tls), PiecedWrites()], position: .after(tls))
         }
     }
 

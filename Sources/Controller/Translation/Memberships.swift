@@ -49,6 +49,14 @@ struct Memberships {
 
     // MARK: Pods
 
+    /// Pods that slices name otherwise than before; those that are selected are not looked at.
+    func podsNamedOtherwise(than before: Memberships) -> [ObjectName] {
+        Set(naming.keys).union(before.naming.keys).filter { name in
+            let (new, old) = (naming[name] ?? [], before.naming[name] ?? [])
+            return !new.elementsEqual(old) { $0.uid == $1.uid && $0.service == $1.service }
+        }
+    }
+
     func services(of pod: Pod) -> [NamespacedHostname: PortMap] {
         var result: [NamespacedHostname: PortMap] = [:]
         for found in matching(pod.metadata.labels, in: pod.metadata.namespace) {

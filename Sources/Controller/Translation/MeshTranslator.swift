@@ -1,58 +1,95 @@
 import Mesh
 import ObjectSource
 
-/// Follows the objects and translates again only what a change concerns.
-///
-/// A pod concerns nobody but itself, so a change of pods alone is a translation of those. Any other change is one of
-/// everything: it may concern any pod, and is rare beside them.
+/// Follows the objects and translates again only what a change concerns (``ChangeScope``).
 struct MeshTranslator: Sendable {
     enum Update {
         case all(MeshTranslation.Outcome)
+        case some(Changes)
+    }
+
+    struct Changes {
         /// `nil` for those that are no workloads any more.
-        case pods([ObjectName: Workload?])
+        var pods: [ObjectName: Workload?] = [:]
+        /// All that is no pod, if any of it may have changed; its resources are in no order.
+        var others: MeshTranslation.Outcome?
     }
 
     private let translation: MeshTranslation
-    private var last: (objects: ObjectSnapshot, prepared: MeshTranslation.Prepared)?
+    private struct Last {
+        let objects: ObjectSnapshot
+        let remotes: [RemoteCluster]
+        let contributions: [RemoteContribution]
+        let prepared: MeshTranslation.Prepared
+    }
+
+    private var last: Last?
+    /// Names of the pods of `last`, by namespace.
+    private var pods: [String: Set<String>] = [:]
 
     init(_ translation: MeshTranslation) { self.translation = translation }
 
     /// The next update is one of everything.
-    mutating func forget() { last = nil }
+    mutating func forget() {
+        last = nil
+        pods = [:]
+    }
 
-    mutating func update(to objects: ObjectSnapshot) -> Update {
-        if let last, differsInPodsAlone(last.objects, objects) {
-            self.last = (objects, last.prepared)
-            return .pods(Self.changes(from: last.objects.pods, to: objects.pods, last.prepared))
+    /// - Parameter remotes: The other clusters of the mesh.
+    mutating func update(to objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Update {
+        guard let last, let scope = ChangeScope(from: last.objects, to: objects, translation.configuration) else {
+            return everything(objects, remotes, translation.contributions(of: remotes, to: objects))
         }
-        let prepared = translation.prepare(objects)
-        last = (objects, prepared)
+        // Most of what happens in another cluster changes nothing that it brings in.
+        let contributions =
+            scope.concernsOthers || remotes != last.remotes
+            ? translation.contributions(of: remotes, to: objects) : last.contributions
+        // Of what others bring in, pods are made with the ways into networks alone.
+        guard contributions.map(\.gateways) == last.contributions.map(\.gateways) else {
+            return everything(objects, remotes, contributions)
+        }
+        for name in scope.pods { note(name, isThere: objects.pods[name] != nil) }
+        var (prepared, names, changes) = (last.prepared, scope.pods, Changes())
+        if scope.concernsOthers || contributions != last.contributions {
+            prepared = translation.prepare(objects, contributions)
+            names.formUnion(prepared.podsNamedOtherwise(than: last.prepared))
+            names.formUnion(pods(of: scope, objects))
+            changes.others = prepared.outcomeOfOthers
+        }
+        self.last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
+        for name in names {
+            changes.pods.updateValue(objects.pods[name].flatMap { prepared.workload($0) }, forKey: name)
+        }
+        return .some(changes)
+    }
+
+    private mutating func everything(
+        _ objects: ObjectSnapshot, _ remotes: [RemoteCluster], _ contributions: [RemoteContribution]
+    ) -> Update {
+        let prepared = translation.prepare(objects, contributions)
+        last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
+        pods = objects.pods.keys.reduce(into: [:]) { $0[$1.namespace, default: []].insert($1.name) }
         return .all(prepared.outcome(objects))
     }
 
-    /// Dictionaries that are still the same copy are compared by that.
-    private func differsInPodsAlone(_ old: ObjectSnapshot, _ new: ObjectSnapshot) -> Bool {
-        // There a policy lists the accounts of a waypoint's pods.
-        guard !translation.configuration.allowsWaypointsOnly else { return false }
-        var old = old
-        old.version = new.version
-        old.problems = new.problems
-        old.pods = new.pods
-        return old == new
+    /// Those in namespaces and on nodes that are concerned.
+    private func pods(of scope: ChangeScope, _ objects: ObjectSnapshot) -> Set<ObjectName> {
+        var names: Set<ObjectName> = []
+        for namespace in scope.namespaces {
+            for name in pods[namespace] ?? [] { names.insert(ObjectName(namespace: namespace, name: name)) }
+        }
+        // Nodes come and go seldom.
+        guard !scope.nodes.isEmpty else { return names }
+        for (name, pod) in objects.pods where scope.nodes.contains(pod.spec.nodeName) { names.insert(name) }
+        return names
     }
 
-    private static func changes(
-        from old: PodTable, to new: PodTable, _ prepared: MeshTranslation.Prepared
-    ) -> [ObjectName: Workload?] {
-        var result: [ObjectName: Workload?] = [:]
-        if let names = new.changes(since: old) {
-            for name in names where old[name] != new[name] {
-                result.updateValue(new[name].flatMap { prepared.workload($0) }, forKey: name)
-            }
-            return result
+    private mutating func note(_ pod: ObjectName, isThere: Bool) {
+        guard !isThere else {
+            pods[pod.namespace, default: []].insert(pod.name)
+            return
         }
-        for (name, pod) in new where old[name] != pod { result.updateValue(prepared.workload(pod), forKey: name) }
-        for name in old.keys where new[name] == nil { result.updateValue(nil, forKey: name) }
-        return result
+        pods[pod.namespace]?.remove(pod.name)
+        if pods[pod.namespace]?.isEmpty == true { pods[pod.namespace] = nil }
     }
 }

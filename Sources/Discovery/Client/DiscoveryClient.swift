@@ -89,11 +89,9 @@ public final class DiscoveryClient: Sendable {
     /// Frees what changes have replaced as soon as no reader holds it, so that none of them has to.
     private func reclaim() async {
         for await _ in replacements {
-            var held = 1
-            while held > 0, !Task.isCancelled {
+            while store.reclaim() > 0, !Task.isCancelled {
                 // Cancelled when the client ends; what is held is freed with the store then.
                 try? await ContinuousClock().sleep(for: .seconds(1))
-                held = store.reclaim()
             }
         }
     }
@@ -203,6 +201,8 @@ public final class DiscoveryClient: Sendable {
         }
         var options = CallOptions.defaults
         options.maxResponseMessageBytes = settings.maximumMessageBytes
+        // The transport holds what comes in against the limit of requests, which is 4 MiB where none is set.
+        options.maxRequestMessageBytes = settings.maximumMessageBytes
         // A connection that does not come about is an error here, with a back-off of ours.
         options.waitForReady = false
         try await client.bidirectionalStreaming(
@@ -214,13 +214,38 @@ public final class DiscoveryClient: Sendable {
             serializer: ProtobufSerializer<Envoy_Service_Discovery_V3_DeltaDiscoveryRequest>(),
             deserializer: DeltaDeserializer(decoder: decoder), options: options
         ) { response in
-            for try await message in response.messages { send.yield(self.take(message)) }
+            let queue = ResponseQueue()
+            async let applied: Void = self.apply(queue) { send.yield($0) }
+            do {
+                for try await message in response.messages { await queue.add(self.receive(message)) }
+            } catch {
+                queue.finish()
+                await applied
+                throw error
+            }
+            queue.finish()
+            await applied
             send.finish()
         }
     }
 
-    /// Applies a response and says what to answer.
-    private func take(_ response: ResourceDelta) -> Envoy_Service_Discovery_V3_DeltaDiscoveryRequest {
+    /// Applies what comes until there is no more, and answers it.
+    private func apply(
+        _ queue: ResponseQueue, _ send: (Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Void
+    ) async {
+        while case let responses = await queue.next(), !responses.isEmpty {
+            store.apply(messages: responses.map(\.outcome.updates))
+            replaced.yield()
+            // Only now: whoever is told that the client is ready finds the state in the store.
+            if responses.contains(where: \.outcome.completes) { state.withLock { $0.isReady = true } }
+            becameReady.notify()
+            for response in responses { settle(response) }
+            for response in responses { send(response.outcome.reply) }
+        }
+    }
+
+    /// Takes a response in, but for applying its updates.
+    private func receive(_ response: ResourceDelta) -> ReceivedResponse {
         let (outcome, isFirst) = state.withLock { state in
             let isFirst = !state.isConnected
             state.isConnected = true
@@ -244,15 +269,8 @@ public final class DiscoveryClient: Sendable {
                     "reasons": "\(outcome.refusals.prefix(5).joined(separator: "; ").prefix(1000))",
                 ])
         }
-        store.apply(outcome.updates)
-        replaced.yield()
-        // Only now: whoever is told that the client is ready finds the state in the store.
-        state.withLock { state in
-            if state.exchange.isReady { state.isReady = true }
-        }
-        becameReady.notify()
-        settle(response)
-        return outcome.reply
+        return ReceivedResponse(
+            outcome: outcome, kind: response.kind, removed: response.removed, bytes: response.resourceBytes)
     }
 }
 

@@ -12,7 +12,7 @@ package struct DiscoveryExchange: Sendable {
     /// Both types, asked for as a whole. Policies first, for the same reason as in the server.
     static let types = [TypeURL.authorization, TypeURL.address]
 
-    private var retained: [String: [String: String]] = [:]
+    private var retained: [String: ResourceVersions] = [:]
     private var answered: Set<String> = []
     /// Not everything of addresses is asked for, but names one by one: those asked so far, and those of them without an
     /// answer.
@@ -32,6 +32,8 @@ package struct DiscoveryExchange: Sendable {
         package var refusals: [String]
         /// Not one of the types asked for.
         package var unknownType = false
+        /// With it, every type has been answered and taken once.
+        package var completes = false
     }
 
     package init(onDemand: Bool = false) { isOnDemand = onDemand }
@@ -45,7 +47,7 @@ package struct DiscoveryExchange: Sendable {
             var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
             request.typeURL = type
             request.node = node.wire
-            request.initialResourceVersions = retained[type] ?? [:]
+            request.initialResourceVersions = retained[type]?.all ?? [:]
             if isOnDemand, type == TypeURL.address {
                 // Everything and then not everything: no names alone would mean everything.
                 request.resourceNamesSubscribe = ["*"] + demanded.map(\.description).sorted()
@@ -113,13 +115,13 @@ package struct DiscoveryExchange: Sendable {
         updates.reserveCapacity(updates.count + response.resources.count)
         var refusals: [String] = []
         // Taken out while it is changed: a second reference would make every change a copy of it all.
-        var versions = retained.removeValue(forKey: response.typeURL) ?? [:]
-        for name in response.removed { versions[name] = nil }
+        var versions = retained.removeValue(forKey: response.typeURL) ?? ResourceVersions()
+        for name in response.removed { versions.remove(name) }
         for resource in response.resources {
             switch resource.update {
             case .success(let update):
                 updates.append(update)
-                versions[resource.name] = resource.version
+                versions.set(resource.name, resource.version)
             case .failure(let error):
                 refusals.append("\(resource.name): \(error)")
             }
@@ -131,7 +133,7 @@ package struct DiscoveryExchange: Sendable {
             reply.errorDetail.code = 3  // INVALID_ARGUMENT
             reply.errorDetail.message = Self.summary(refusals)
         }
-        return Outcome(updates: updates, reply: reply, refusals: refusals)
+        return Outcome(updates: updates, reply: reply, refusals: refusals, completes: isReady)
     }
 
     /// All of them as one text, of bounded length: a control plane may get everything wrong.

@@ -32,5 +32,12 @@ final class DiscoveryClientEntry: Sendable {
         }
     }
 
-    func acknowledged(_ type: String) -> UInt64? { session.withLock { $0.acknowledged(type) } }
+    /// Whether it has acknowledged all of a mark that is of a type it asked for.
+    func has(_ mark: DiscoveryServer.Mark) -> Bool {
+        session.withLock { session in
+            mark.generations.allSatisfy { type, generation in
+                session.acknowledged(type).map { $0 >= generation } ?? true
+            }
+        }
+    }
 }

@@ -1,7 +1,6 @@
 import GRPCCore
 import IstioAPI
 public import Logging
-public import Mesh
 import Synchronization
 
 /// A connected client, as the server sees it.
@@ -41,7 +40,7 @@ public final class DiscoveryServer: Sendable {
     private let publishing = Mutex<Void>(())
     private let total = Mutex(DiscoveryServerCounts())
     private let budget = PushBudget()
-    private let acknowledgements = ChangeSignal()
+    private let acknowledgements = AcknowledgementWaits()
     private let logger: Logger
 
     public init(logger: Logger) { self.logger = logger }
@@ -59,19 +58,21 @@ public final class DiscoveryServer: Sendable {
     /// - Throws: When a resource cannot be encoded; then nothing is changed.
     @discardableResult
     public func publish(_ resources: [MeshResource]) throws -> Mark {
-        try publish { table in try table.difference(to: resources.filter { $0.typeURL == table.typeURL }) }
+        try publish { table in try table.difference(to: resources.lazy.filter { $0.typeURL == table.typeURL }) }
     }
 
     /// Changes some of what is published and leaves the rest as it is.
     ///
-    /// - Parameter removed: Uids of workloads that are gone; unknown ones count for nothing.
+    /// - Parameters:
+    ///   - resources: What is new or may differ.
+    ///   - removed: By type, names of what is gone; unknown ones count for nothing.
     /// - Returns: The mark of this state.
     /// - Throws: When a resource cannot be encoded; then nothing is changed.
     @discardableResult
-    public func publish(workloads: [Workload], removed: [String]) throws -> Mark {
+    public func publish(_ resources: [MeshResource], removing removed: [String: Set<String>]) throws -> Mark {
         try publish { table in
-            guard table.typeURL == TypeURL.address else { return ResourceTable.Difference() }
-            return try table.difference(setting: workloads.map { .workload($0) }, removing: removed)
+            try table.difference(
+                setting: resources.lazy.filter { $0.typeURL == table.typeURL }, removing: removed[table.typeURL] ?? [])
         }
     }
 
@@ -120,17 +121,8 @@ public final class DiscoveryServer: Sendable {
     ///
     /// - Returns: The names of clients that had not when the time was over; empty when all have.
     public func waitUntilAcked(_ mark: Mark, timeout: Duration) async -> [String] {
-        let concerned = state.withLock { Set($0.clients.keys) }
-        _ = await acknowledgements.wait(timeout: timeout) { self.behind(mark, concerned).isEmpty }
-        return behind(mark, concerned)
-    }
-
-    private func behind(_ mark: Mark, _ concerned: Set<UInt64>) -> [String] {
-        state.withLock { $0.clients }.values.filter { concerned.contains($0.id) }.filter { client in
-            mark.generations.contains { type, generation in
-                client.acknowledged(type).map { $0 < generation } ?? false
-            }
-        }.map(\.name).sorted()
+        let concerned = state.withLock { Array($0.clients.values) }
+        return await acknowledgements.wait(for: mark, of: concerned, timeout: timeout)
     }
 
     // MARK: A stream
@@ -156,7 +148,7 @@ public final class DiscoveryServer: Sendable {
         defer {
             state.withLock { $0.clients[client.id] = nil }
             settle(client)
-            acknowledgements.notify()
+            acknowledgements.gone(client)
             logger.info("discovery client gone", metadata: ["client": "\(name)", "stream": "\(client.id)"])
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -205,7 +197,7 @@ public final class DiscoveryServer: Sendable {
             total.acknowledgements += 1
             if acknowledgement.refusal != nil { total.refusals += 1 }
         }
-        acknowledgements.notify()
+        acknowledgements.heard(client)
         if let refusal = acknowledgement.refusal {
             logger.warning(
                 "discovery client refused resources",
@@ -219,10 +211,11 @@ public final class DiscoveryServer: Sendable {
         let tables = state.withLock { $0.tables }
         // A client that is not concerned by a change is up to date without a word.
         var advanced = false
-        defer { if advanced { acknowledgements.notify() } }
+        defer { if advanced { acknowledgements.heard(client) } }
         do {
             return try client.session.withLock { session in
-                for table in tables {
+                for index in tables.indices where session.isDue(tables[index].typeURL, tables[index].generation) {
+                    let table = tables[index]
                     let before = session.acknowledged(table.typeURL)
                     let push = try session.next(table)
                     if session.acknowledged(table.typeURL) != before { advanced = true }
@@ -234,8 +227,7 @@ public final class DiscoveryServer: Sendable {
                         return push
                     }
                 }
-                let known = tables.map(\.typeURL)
-                for type in session.types where !known.contains(type) {
+                for type in session.types where !tables.contains(where: { $0.typeURL == type }) {
                     if let push = try session.nextUnknown(type) { return push }
                 }
                 return nil

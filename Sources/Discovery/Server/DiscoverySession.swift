@@ -109,7 +109,13 @@ struct DiscoverySession: Sendable {
     }
 
     /// Types the client has asked for.
-    var types: Set<String> { Set(subscriptions.keys) }
+    var types: some Collection<String> { subscriptions.keys }
+
+    /// Whether ``next(_:)`` may have something to send, once a type is at that generation.
+    func isDue(_ typeURL: String, _ generation: UInt64) -> Bool {
+        guard let subscription = subscriptions[typeURL], subscription.outstanding == nil else { return false }
+        return subscription.mustRespond || subscription.hasChanged || subscription.synced < generation
+    }
 
     /// The generation of a type that the client has taken; `nil` for a type it never asked for.
     func acknowledged(_ typeURL: String) -> UInt64? { subscriptions[typeURL]?.acknowledged }
@@ -118,11 +124,9 @@ struct DiscoverySession: Sendable {
     ///
     /// - Throws: ``Violation`` `tooFarBehind`; the stream should end then.
     mutating func next(_ table: ResourceTable) throws(Violation) -> DiscoveryPush? {
-        guard let due = subscriptions[table.typeURL], due.outstanding == nil,
-            due.mustRespond || due.hasChanged || due.synced < table.generation
+        guard isDue(table.typeURL, table.generation),
+            var subscription = subscriptions.removeValue(forKey: table.typeURL)
         else { return nil }
-        _ = consume due
-        guard var subscription = subscriptions.removeValue(forKey: table.typeURL) else { return nil }
         defer { subscriptions[table.typeURL] = subscription }
         guard
             let body = subscription.wildcard

@@ -27,7 +27,7 @@ final class PushBudget: Sendable {
     /// - Parameters:
     ///   - limit: In bytes. A single response may be larger.
     ///   - patience: How long a client that does not answer counts: then others are served beside it.
-    init(limit: Int = 256 << 20, patience: Duration = .seconds(10)) {
+    init(limit: Int = 64 << 20, patience: Duration = .seconds(10)) {
         self.limit = limit
         self.patience = patience
     }

@@ -43,23 +43,27 @@ struct ResourceTable: Sendable {
     /// What would have to change for these to be the resources.
     ///
     /// - Throws: What encoding throws.
-    func difference(to resources: [MeshResource]) throws -> Difference {
+    func difference(to resources: some Sequence<MeshResource>) throws -> Difference {
         var names: Set<String> = []
-        names.reserveCapacity(resources.count)
+        names.reserveCapacity(entries.count)
         var difference = try difference(setting: resources, &names)
         difference.removed = entries.keys.filter { !names.contains($0) }
         return difference
     }
 
     /// What would have to change for these to be among the resources, and those names not.
-    func difference(setting resources: [MeshResource], removing removed: [String]) throws -> Difference {
+    func difference(
+        setting resources: some Sequence<MeshResource>, removing removed: Set<String>
+    ) throws -> Difference {
         var names: Set<String> = []
         var difference = try difference(setting: resources, &names)
         difference.removed = removed.filter { entries[$0] != nil && !names.contains($0) }
         return difference
     }
 
-    private func difference(setting resources: [MeshResource], _ names: inout Set<String>) throws -> Difference {
+    private func difference(
+        setting resources: some Sequence<MeshResource>, _ names: inout Set<String>
+    ) throws -> Difference {
         var difference = Difference()
         for resource in resources {
             let name = resource.name

@@ -52,7 +52,8 @@ extension HTTP2Connection {
     }
 
     /// Decodes a block, whatever becomes of its stream: the compression state is the connection's.
-    private mutating func decode(_ block: HeaderBlock) throws(HTTP2Violation) -> HPACKHeaders {
+    private mutating func decode(_ block: HeaderBlock) throws(HTTP2Violation) -> [HTTP2PlainFields.Field] {
+        if let fields = HTTP2PlainFields.read(block.bytes, limit: settings.maximumHeaderList) { return fields }
         var decoder =
             decoder
             ?? HPACKDecoder(
@@ -63,7 +64,7 @@ extension HTTP2Connection {
         defer { self.decoder = decoder }
         do {
             var buffer = ByteBuffer(bytes: block.bytes)
-            return try decoder.decodeHeaders(from: &buffer)
+            return try decoder.decodeHeaders(from: &buffer).map { ($0.name, $0.value) }
         } catch is NIOHPACKErrors.MaxHeaderListSizeViolation {
             throw HTTP2Violation(
                 HTTP2Code.enhanceYourCalm, "a header list beyond \(settings.maximumHeaderList) bytes")
@@ -73,7 +74,7 @@ extension HTTP2Connection {
     }
 
     mutating func receiveRequest(
-        _ block: HeaderBlock, _ fields: HPACKHeaders
+        _ block: HeaderBlock, _ fields: [HTTP2PlainFields.Field]
     ) throws(HTTP2Violation) -> Event? {
         let stream = block.stream
         guard isIdle(stream) else {
@@ -119,7 +120,7 @@ extension HTTP2Connection {
     }
 
     mutating func receiveReply(
-        _ block: HeaderBlock, _ fields: HPACKHeaders
+        _ block: HeaderBlock, _ fields: [HTTP2PlainFields.Field]
     ) throws(HTTP2Violation) -> Event? {
         let stream = block.stream
         guard let index = streams.index(forKey: stream) else {

@@ -273,7 +273,7 @@ struct HTTP2Connection {
 
 extension [UInt8] {
     mutating func append(_ bytes: RawSpan) {
-        reserveCapacity(count + bytes.byteCount)
-        for index in 0..<bytes.byteCount { append(bytes.byte(at: index)) }
+        // An array takes bytes at once only from a buffer.
+        unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
     }
 }

@@ -1,5 +1,3 @@
-import NIOHPACK
-
 /// Turns decoded header fields into requests and replies, and refuses malformed ones (RFC 9113 section 8).
 enum HTTP2Fields {
     /// A well-formed request: a CONNECT, or one with another method.
@@ -9,13 +7,13 @@ enum HTTP2Fields {
     }
 
     /// Nil when the request is malformed.
-    static func request(_ fields: HPACKHeaders) -> Request? {
+    static func request(_ fields: [HTTP2PlainFields.Field]) -> Request? {
         var method: String?
         var authority: String?
         var hasPath = false
         var hasScheme = false
         var headers: [HeaderField] = []
-        for (name, value, _) in fields {
+        for (name, value) in fields {
             guard name.utf8.first == UInt8(ascii: ":") else {
                 guard isRegular(name, value) else { return nil }
                 headers.append(HeaderField(name, value))
@@ -41,10 +39,10 @@ enum HTTP2Fields {
     }
 
     /// Nil when the reply is malformed.
-    static func reply(_ fields: HPACKHeaders) -> ConnectReply? {
+    static func reply(_ fields: [HTTP2PlainFields.Field]) -> ConnectReply? {
         var status: Int?
         var headers: [HeaderField] = []
-        for (name, value, _) in fields {
+        for (name, value) in fields {
             guard name.utf8.first == UInt8(ascii: ":") else {
                 guard isRegular(name, value) else { return nil }
                 headers.append(HeaderField(name, value))
@@ -59,8 +57,8 @@ enum HTTP2Fields {
     }
 
     /// Trailers carry no pseudo header fields.
-    static func areTrailers(_ fields: HPACKHeaders) -> Bool {
-        fields.allSatisfy { name, value, _ in name.utf8.first != UInt8(ascii: ":") && isRegular(name, value) }
+    static func areTrailers(_ fields: [HTTP2PlainFields.Field]) -> Bool {
+        fields.allSatisfy { name, value in name.utf8.first != UInt8(ascii: ":") && isRegular(name, value) }
     }
 
     /// Whether a field may be sent: the same rules that hold for fields received.
@@ -70,7 +68,7 @@ enum HTTP2Fields {
 
     private static func isName(_ name: String) -> Bool {
         !name.isEmpty
-            && name.utf8.allSatisfy { byte in
+            && holds(name) { byte in
                 // Visible ASCII without upper case and colon (section 8.2.1).
                 byte > 0x20 && byte < 0x7f && !(0x41...0x5a).contains(byte) && byte != UInt8(ascii: ":")
             }
@@ -79,11 +77,17 @@ enum HTTP2Fields {
     static func isValue(_ value: String) -> Bool {
         guard let first = value.utf8.first, let last = value.utf8.last else { return true }
         guard first != 0x20, first != 0x09, last != 0x20, last != 0x09 else { return false }
-        return value.utf8.allSatisfy { $0 != 0 && $0 != 0x0a && $0 != 0x0d }
+        return holds(value) { $0 != 0 && $0 != 0x0a && $0 != 0x0d }
     }
 
     static func isAuthority(_ value: String) -> Bool {
-        !value.isEmpty && value.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "@") }
+        !value.isEmpty && holds(value) { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "@") }
+    }
+
+    /// Whether every byte is as it should be. The view's own iterator looks at each for where a character begins.
+    @inline(__always)
+    private static func holds(_ text: String, _ condition: (UInt8) -> Bool) -> Bool {
+        text.utf8.withContiguousStorageIfAvailable { $0.allSatisfy(condition) } ?? text.utf8.allSatisfy(condition)
     }
 
     private static func isConnectionSpecific(_ name: String, _ value: String) -> Bool {

@@ -120,9 +120,9 @@ final class SnapshotBoard: Sendable {
     }
 
     /// The least time from one snapshot to the next: changes come in crowds, and a snapshot that somebody holds costs a
-    /// copy of what changes after it; of pods a small one.
+    /// copy of the kind that changes after it, unless that is one of those there are many of.
     private static func rest(_ snapshot: ObjectSnapshot) -> Duration {
-        .milliseconds(10) + .microseconds(snapshot.objectCount - snapshot.pods.count)
+        .milliseconds(10) + .microseconds(snapshot.copiedCount)
     }
 
     private func publish() {

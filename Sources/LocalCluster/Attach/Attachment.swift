@@ -10,11 +10,12 @@ public final class Attachment {
 
     /// - Parameters:
     ///   - workers: ztunnel's worker threads on each node.
+    ///   - redirection: `nftables`, `ebpf` or `auto`, as the agent's option; `nil` for its default.
     ///   - redirectionMark: `sealed` or `istio`, as the agent's option.
     ///   - logFolder: where logs stay after the end; `nil` for the run's own folder, which goes.
     public init(
-        _ pods: [ForeignPod], programs: Programs? = nil, workers: Int, redirectionMark: String = "istio",
-        logFolder: String?
+        _ pods: [ForeignPod], programs: Programs? = nil, workers: Int, redirection: String? = nil,
+        redirectionMark: String = "istio", logFolder: String?
     ) throws {
         guard !pods.isEmpty, Set(pods.map { "\($0.namespace)/\($0.name)" }).count == pods.count else {
             throw LocalClusterError(.manifest, "each --netns needs a pod name of its own")
@@ -23,6 +24,7 @@ public final class Attachment {
         var configuration = try LocalCluster.Configuration(kind: .attach, programs: programs)
         configuration.nodes = pods.count
         configuration.workers = workers
+        configuration.redirection = redirection
         configuration.redirectionMark = redirectionMark
         configuration.logFolder = logFolder
         cluster = try LocalCluster(configuration)

@@ -80,8 +80,11 @@ public final class ResourceDecoder: Sendable {
     {
         let result = caches.withLock { caches in
             Result { () throws(ConversionError) in
-                var cursor = WireCursor(body)
-                return try Self.update(&cursor, name: name, typeURL, &caches)
+                // The name stands in front of the body, as if both had come together.
+                let front = Array(name.utf8)
+                var cursor = WireCursor(front + body)
+                cursor.enter(front.count..<(front.count + body.count))
+                return try Self.update(&cursor, name: name, at: 0..<front.count, typeURL, &caches)
             }
         }
         return try result.get()
@@ -90,14 +93,17 @@ public final class ResourceDecoder: Sendable {
     private static func resource(
         _ cursor: inout WireCursor, _ typeURL: String, _ caches: inout WireCaches
     ) throws(ConversionError) -> ResourceDelta.Resource {
-        var name = ""
+        var name = 0..<0
         var version = ""
         var bodyType = 0..<0
         var body = 0..<0
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
             case (1, .length): version = try cursor.string("version")
-            case (3, .length): name = try cursor.string("name")
+            case (3, .length):
+                // One that does not count any more has to be a text as well.
+                if !name.isEmpty { _ = try cursor.string(name, "name") }
+                name = try cursor.range()
             case (2, .length):
                 try cursor.message { (cursor) throws(ConversionError) in
                     while let field = try cursor.next() {
@@ -111,26 +117,28 @@ public final class ResourceDecoder: Sendable {
             default: try cursor.skip(field)
             }
         }
+        let text = try cursor.string(name, "name")
         let update: Result<MeshUpdate, ConversionError>
         do throws(ConversionError) {
-            guard typeURL.utf8.elementsEqual(cursor.bytes[bodyType]) else {
+            guard WireBytes.areEqual(typeURL.utf8Span.span, cursor.bytes.span.extracting(bodyType)) else {
                 let other = String(decoding: cursor.bytes[bodyType].prefix(100), as: UTF8.self)
                 throw ConversionError("resource", "is of type \(other)")
             }
             cursor.enter(body)
-            update = .success(try Self.update(&cursor, name: name, typeURL, &caches))
+            update = .success(try Self.update(&cursor, name: text, at: name, typeURL, &caches))
         } catch {
             update = .failure(error)
         }
-        return ResourceDelta.Resource(name: name, version: version, update: update)
+        return ResourceDelta.Resource(name: text, version: version, update: update)
     }
 
     private static func update(
-        _ cursor: inout WireCursor, name: String, _ typeURL: String, _ caches: inout WireCaches
+        _ cursor: inout WireCursor, name: String, at nameBytes: Range<Int>, _ typeURL: String,
+        _ caches: inout WireCaches
     ) throws(ConversionError) -> MeshUpdate {
         switch typeURL {
         case addressType:
-            return try address(&cursor, name: name, &caches)
+            return try address(&cursor, name: name, at: nameBytes, &caches)
         case authorizationType:
             var policy = PolicyWire()
             try policy.merge(&cursor)
@@ -142,14 +150,14 @@ public final class ResourceDecoder: Sendable {
 
     /// `istio.workload.Address`: either a workload or a service, the one that comes last.
     private static func address(
-        _ cursor: inout WireCursor, name: String, _ caches: inout WireCaches
+        _ cursor: inout WireCursor, name: String, at nameBytes: Range<Int>, _ caches: inout WireCaches
     ) throws(ConversionError) -> MeshUpdate {
         var workload: WorkloadWire?
         var service: ServiceWire?
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
             case (1, .length):
-                var wire = workload ?? WorkloadWire()
+                var wire = workload ?? WorkloadWire(caches.takeScratch())
                 try cursor.message { (cursor) throws(ConversionError) in try wire.merge(&cursor) }
                 (workload, service) = (wire, nil)
             case (2, .length):
@@ -159,7 +167,7 @@ public final class ResourceDecoder: Sendable {
             default: try cursor.skip(field)
             }
         }
-        if let workload { return .workload(try workload.value(cursor, resource: name, &caches)) }
+        if let made = try workload?.value(cursor, resource: name, at: nameBytes, &caches) { return .workload(made) }
         if let service { return .service(try service.value(cursor)) }
         throw ConversionError("type", "is neither workload nor service")
     }

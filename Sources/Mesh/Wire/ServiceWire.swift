@@ -28,8 +28,8 @@ struct ServiceWire {
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
             case (1, .length): name = try cursor.string("name")
-            case (2, .length): namespace = caches.shared(try cursor.string("namespace"))
-            case (3, .length): hostname = caches.shared(try cursor.string("hostname"))
+            case (2, .length): namespace = try cursor.shared("namespace", &caches)
+            case (3, .length): hostname = try cursor.shared("hostname", &caches)
             case (4, .length):
                 var address = WireParts.Address()
                 try cursor.message { (cursor) throws(ConversionError) in try address.merge(&cursor, &caches)
@@ -40,7 +40,7 @@ struct ServiceWire {
                 try cursor.message { (cursor) throws(ConversionError) in try port.merge(&cursor) }
                 ports.append(port)
             case (6, .length):
-                subjectAltNames.append(caches.shared(try cursor.string("subject_alt_names")))
+                subjectAltNames.append(try cursor.shared("subject_alt_names", &caches))
             case (7, .length):
                 var gateway = waypoint ?? WireParts.Gateway()
                 try cursor.message { (cursor) throws(ConversionError) in try gateway.merge(&cursor, &caches)

@@ -60,7 +60,17 @@ struct WireCursor {
         return Field(number: UInt32(tag >> 3), kind: kind, start: start)
     }
 
+    @inline(__always)
     mutating func varint() throws(ConversionError) -> UInt64 {
+        // Nearly every tag and length is one byte.
+        if position < end, bytes[position] < 0x80 {
+            position += 1
+            return UInt64(bytes[position - 1])
+        }
+        return try longVarint()
+    }
+
+    private mutating func longVarint() throws(ConversionError) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         while position < end, shift < 64 {
@@ -94,15 +104,26 @@ struct WireCursor {
         end = outer
     }
 
-    func string(_ range: Range<Int>, _ field: String) throws(ConversionError) -> String {
-        guard let text = String(validating: bytes[range], as: UTF8.self) else {
+    static func text(_ bytes: Span<UInt8>, _ field: String) throws(ConversionError) -> String {
+        do {
+            return String(copying: try UTF8Span(validating: bytes))
+        } catch {
             throw ConversionError(field, "is not UTF-8")
         }
-        return text
+    }
+
+    func string(_ range: Range<Int>, _ field: String) throws(ConversionError) -> String {
+        try Self.text(bytes.span.extracting(range), field)
     }
 
     mutating func string(_ field: String) throws(ConversionError) -> String {
         try string(range(), field)
+    }
+
+    /// A text that comes again and again: held once for all who have it.
+    mutating func shared(_ field: String, _ caches: inout WireCaches) throws(ConversionError) -> String {
+        let range = try range()
+        return try caches.text(bytes.span.extracting(range), field)
     }
 
     /// An enumeration's value: 32 bits, however many there are.

@@ -80,7 +80,7 @@ enum WireParts {
         ) throws(ConversionError) {
             while let field = try cursor.next() {
                 switch (field.number, field.kind) {
-                case (1, .length): network = caches.shared(try cursor.string("network"))
+                case (1, .length): network = try cursor.shared("network", &caches)
                 case (2, .length): bytes = try cursor.range()
                 case (3, .varint): length = try cursor.uint32()
                 default: try cursor.skip(field)
@@ -117,8 +117,8 @@ enum WireParts {
                     try cursor.message { (cursor) throws(ConversionError) in
                         while let field = try cursor.next() {
                             switch (field.number, field.kind) {
-                            case (1, .length): namespace = caches.shared(try cursor.string("namespace"))
-                            case (2, .length): hostname = caches.shared(try cursor.string("hostname"))
+                            case (1, .length): namespace = try cursor.shared("namespace", &caches)
+                            case (2, .length): hostname = try cursor.shared("hostname", &caches)
                             default: try cursor.skip(field)
                             }
                         }

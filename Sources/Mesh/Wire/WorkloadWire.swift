@@ -7,15 +7,29 @@ struct WorkloadWire {
     private var name: Range<Int> = 0..<0
     private var hostname: Range<Int> = 0..<0
     private var node: Range<Int> = 0..<0
-    private var addresses: [IPAddress] = []
+    /// Nearly always the only one, which needs no array.
+    private var address: IPAddress?
+    private var furtherAddresses: [IPAddress] = []
     private var wrongAddress: ConversionError?
     private var status = 0
     private var capacity: UInt32?
-    /// All other fields, as they stand.
-    private var rest: [UInt8] = []
+    private var scratch: Scratch
+
+    /// The fields that many workloads have in common, as they stand.
+    struct Scratch: Sendable {
+        /// What it serves, which still more have in common.
+        var services: [UInt8] = []
+        var rest: [UInt8] = []
+
+        mutating func empty() {
+            services.removeAll(keepingCapacity: true)
+            rest.removeAll(keepingCapacity: true)
+        }
+    }
+
+    init(_ scratch: Scratch) { self.scratch = scratch }
 
     mutating func merge(_ cursor: inout WireCursor) throws(ConversionError) {
-        rest.reserveCapacity(rest.count + cursor.left)
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
             case (20, .length): try Self.set(&uid, &cursor)
@@ -26,7 +40,8 @@ struct WorkloadWire {
             case (3, .length):
                 let range = try cursor.range()
                 do {
-                    addresses.append(try WireParts.address(cursor.bytes[range], "addresses"))
+                    let next = try WireParts.address(cursor.bytes[range], "addresses")
+                    if address == nil { address = next } else { furtherAddresses.append(next) }
                 } catch {
                     wrongAddress = error
                 }
@@ -42,9 +57,12 @@ struct WorkloadWire {
                     }
                 }
                 capacity = value
+            case (22, .length):
+                try cursor.skip(field)
+                scratch.services += cursor.bytes[field.start..<cursor.position]
             default:
                 try cursor.skip(field)
-                rest += cursor.bytes[field.start..<cursor.position]
+                scratch.rest += cursor.bytes[field.start..<cursor.position]
             }
         }
     }
@@ -55,9 +73,13 @@ struct WorkloadWire {
         text = try cursor.range()
     }
 
-    /// - Parameter resource: The resource's name, which nearly always is the uid: its storage is used then.
-    func value(
-        _ cursor: WireCursor, resource: String, _ caches: inout WireCaches
+    /// - Parameters:
+    ///   - resource: The resource's name, which nearly always is the uid: its storage is used then.
+    ///   - resourceBytes: The same as it stands.
+    ///
+    /// What was merged is used up.
+    mutating func value(
+        _ cursor: WireCursor, resource: String, at resourceBytes: Range<Int>, _ caches: inout WireCaches
     ) throws(ConversionError) -> Workload {
         guard !uid.isEmpty else { throw ConversionError("uid", "is missing") }
         if let wrongAddress { throw wrongAddress }
@@ -67,19 +89,33 @@ struct WorkloadWire {
         case 1: status = .unhealthy
         default: throw WireParts.unknown("status", self.status)
         }
-        return Workload(
-            uid: resource.utf8.elementsEqual(cursor.bytes[uid])
-                ? resource : try cursor.string(uid, "uid"),
-            name: try cursor.string(name, "name"), addresses: AddressList(addresses),
-            hostname: try cursor.string(hostname, "hostname"),
-            node: caches.shared(try cursor.string(node, "node")),
-            status: status, capacity: capacity ?? 1,
-            traits: try caches.traits(rest) { (caches) throws(ConversionError) in
+        let isResource = WireBytes.areEqual(
+            cursor.bytes.span.extracting(resourceBytes), cursor.bytes.span.extracting(uid))
+        let addresses =
+            if let address, furtherAddresses.isEmpty { AddressList(address) } else {
+                AddressList((address.map { [$0] } ?? []) + furtherAddresses)
+            }
+        var scratch = Scratch()
+        swap(&scratch, &self.scratch)
+        let boundary = scratch.rest.count
+        scratch.rest += scratch.services
+        let workload = Workload(
+            uid: isResource ? resource : try cursor.string(uid, "uid"), name: try cursor.string(name, "name"),
+            addresses: addresses, hostname: try cursor.string(hostname, "hostname"),
+            node: try caches.text(cursor.bytes.span.extracting(node), "node"), status: status, capacity: capacity ?? 1,
+            traits: try caches.traits(scratch.rest) { (caches) throws(ConversionError) in
+                var cursor = WireCursor(scratch.rest)
+                cursor.enter(0..<boundary)
                 var traits = WorkloadTraitsWire()
-                var cursor = WireCursor(rest)
                 try traits.merge(&cursor, &caches)
-                return try traits.value(cursor)
+                let services = try caches.services(scratch.rest[boundary...]) { (caches) throws(ConversionError) in
+                    cursor.enter(boundary..<cursor.bytes.count)
+                    return try WorkloadTraitsWire.services(&cursor, &caches)
+                }
+                return try traits.value(cursor, services)
             })
+        caches.giveBack(&scratch)
+        return workload
     }
 }
 
@@ -96,7 +132,6 @@ private struct WorkloadTraitsWire {
     private var workloadName = ""
     private var nativeTunnel = false
     private var applicationTunnel: (framing: Int, port: UInt32)?
-    private var services: [NamespacedHostname: PortMap] = [:]
     private var policies: [String] = []
     private var clusterID = ""
     private var locality = (region: "", zone: "", subzone: "")
@@ -109,22 +144,21 @@ private struct WorkloadTraitsWire {
     {
         while let field = try cursor.next() {
             switch (field.number, field.kind) {
-            case (2, .length): namespace = caches.shared(try cursor.string("namespace"))
-            case (4, .length): network = caches.shared(try cursor.string("network"))
+            case (2, .length): namespace = try cursor.shared("namespace", &caches)
+            case (4, .length): network = try cursor.shared("network", &caches)
             case (5, .varint): tunnelProtocol = try cursor.enumeration()
-            case (6, .length): trustDomain = caches.shared(try cursor.string("trust_domain"))
-            case (7, .length): serviceAccount = caches.shared(try cursor.string("service_account"))
+            case (6, .length): trustDomain = try cursor.shared("trust_domain", &caches)
+            case (7, .length): serviceAccount = try cursor.shared("service_account", &caches)
             case (8, .length): try Self.gateway(&waypoint, &cursor, &caches)
-            case (10, .length): canonicalName = caches.shared(try cursor.string("canonical_name"))
-            case (11, .length): canonicalRevision = caches.shared(try cursor.string("canonical_revision"))
+            case (10, .length): canonicalName = try cursor.shared("canonical_name", &caches)
+            case (11, .length): canonicalRevision = try cursor.shared("canonical_revision", &caches)
             case (12, .varint): kind = try cursor.enumeration()
-            case (13, .length): workloadName = caches.shared(try cursor.string("workload_name"))
+            case (13, .length): workloadName = try cursor.shared("workload_name", &caches)
             case (14, .varint): nativeTunnel = try cursor.bool()
             case (16, .length):
-                policies.append(caches.shared(try cursor.string("authorization_policies")))
-            case (18, .length): clusterID = caches.shared(try cursor.string("cluster_id"))
+                policies.append(try cursor.shared("authorization_policies", &caches))
+            case (18, .length): clusterID = try cursor.shared("cluster_id", &caches)
             case (19, .length): try Self.gateway(&networkGateway, &cursor, &caches)
-            case (22, .length): try mergeService(&cursor, &caches)
             case (23, .length): try mergeApplicationTunnel(&cursor)
             case (24, .length): try mergeLocality(&cursor, &caches)
             case (25, .varint): networkMode = try cursor.enumeration()
@@ -142,28 +176,51 @@ private struct WorkloadTraitsWire {
         gateway = value
     }
 
-    /// An entry of the map: `namespace/hostname` and its ports.
-    private mutating func mergeService(
+    /// The map's entries and nothing else, as ``WorkloadWire`` has put them apart.
+    static func services(
         _ cursor: inout WireCursor, _ caches: inout WireCaches
-    ) throws(ConversionError) {
-        var key = ""
+    ) throws(ConversionError) -> [NamespacedHostname: PortMap] {
+        var services: [NamespacedHostname: PortMap] = [:]
+        while try cursor.next() != nil {
+            let (name, ports) = try service(&cursor, &caches)
+            services[name] = ports
+        }
+        return services
+    }
+
+    /// An entry of the map: `namespace/hostname` and its ports.
+    private static func service(
+        _ cursor: inout WireCursor, _ caches: inout WireCaches
+    ) throws(ConversionError) -> (NamespacedHostname, PortMap) {
+        var key = 0..<0
         var ports = PortMap()
         try cursor.message { (cursor) throws(ConversionError) in
             while let field = try cursor.next() {
                 switch (field.number, field.kind) {
-                case (1, .length): key = try cursor.string("services")
+                case (1, .length):
+                    // One that does not count any more has to be a text as well.
+                    if !key.isEmpty { _ = try cursor.string(key, "services") }
+                    key = try cursor.range()
                 case (2, .length):
                     try cursor.message { (cursor) throws(ConversionError) in try Self.merge(&ports, &cursor) }
                 default: try cursor.skip(field)
                 }
             }
         }
-        guard let name = NamespacedHostname(key) else {
-            throw ConversionError("services", "\"\(key.prefix(100))\" is no namespace/hostname")
+        // A slash is never part of another character, so both parts are texts where the whole is one.
+        let slash = UInt8(ascii: "/")
+        guard let cut = cursor.bytes[key].firstIndex(of: slash), cut > key.lowerBound, cut + 1 < key.upperBound,
+            !cursor.bytes[(cut + 1)..<key.upperBound].contains(slash)
+        else {
+            throw ConversionError(
+                "services", "\"\(try cursor.string(key, "services").prefix(100))\" is no namespace/hostname")
         }
-        let shared = NamespacedHostname(
-            namespace: caches.shared(name.namespace), hostname: caches.shared(name.hostname))
-        services[shared] = ports
+        return (
+            NamespacedHostname(
+                namespace: try caches.text(cursor.bytes.span.extracting(key.lowerBound..<cut), "services"),
+                hostname: try caches.text(cursor.bytes.span.extracting((cut + 1)..<key.upperBound), "services")),
+            ports
+        )
     }
 
     private static func merge(_ ports: inout PortMap, _ cursor: inout WireCursor)
@@ -202,9 +259,9 @@ private struct WorkloadTraitsWire {
         try cursor.message { (cursor) throws(ConversionError) in
             while let field = try cursor.next() {
                 switch (field.number, field.kind) {
-                case (1, .length): value.region = caches.shared(try cursor.string("locality.region"))
-                case (2, .length): value.zone = caches.shared(try cursor.string("locality.zone"))
-                case (3, .length): value.subzone = caches.shared(try cursor.string("locality.subzone"))
+                case (1, .length): value.region = try cursor.shared("locality.region", &caches)
+                case (2, .length): value.zone = try cursor.shared("locality.zone", &caches)
+                case (3, .length): value.subzone = try cursor.shared("locality.subzone", &caches)
                 default: try cursor.skip(field)
                 }
             }
@@ -212,7 +269,9 @@ private struct WorkloadTraitsWire {
         locality = value
     }
 
-    func value(_ cursor: WireCursor) throws(ConversionError) -> WorkloadTraits {
+    func value(
+        _ cursor: WireCursor, _ services: [NamespacedHostname: PortMap]
+    ) throws(ConversionError) -> WorkloadTraits {
         WorkloadTraits(
             namespace: namespace, network: network, tunnelProtocol: try tunnel(),
             trustDomain: trustDomain,

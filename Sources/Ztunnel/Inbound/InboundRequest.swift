@@ -8,7 +8,7 @@ import Observability
 ///
 /// The order of the checks and the status of each refusal are Istio's: 400 for what is malformed or not ours, 503 for
 /// what cannot be reached, 401 for what policy refuses. 200 is sent when the application has accepted.
-final class InboundRequest: HBONEStreamDelegate {
+final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private unowned let proxy: PodProxy
     private let stream: HBONEStream
     private let request: ConnectRequest
@@ -16,9 +16,11 @@ final class InboundRequest: HBONEStreamDelegate {
     private let identity: SPIFFEIdentity
     private let local: Endpoint
     private let startedAt: UInt64
+    private unowned let tunnel: InboundTunnel
     private let onEnd: (InboundRequest) -> Void
 
     private var report: ConnectionReport?
+    private var facts: InboundFacts?
     private var question: AuthorizationRequest?
     /// Told by the peer or found by the port; for the config dump.
     private var service: Service?
@@ -27,9 +29,11 @@ final class InboundRequest: HBONEStreamDelegate {
     private var isOver = false
     /// Counted by the pod's limiter.
     private var isCounted = false
+    /// While the application may not know of the connection yet, because the client was expected to speak first.
+    private var silence: TimerID?
 
     init(
-        _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
+        _ tunnel: InboundTunnel, _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
         identity: SPIFFEIdentity, local: Endpoint, onEnd: @escaping (InboundRequest) -> Void
     ) {
         self.proxy = proxy
@@ -38,6 +42,7 @@ final class InboundRequest: HBONEStreamDelegate {
         self.peer = peer
         self.identity = identity
         self.local = local
+        self.tunnel = tunnel
         self.onEnd = onEnd
         startedAt = proxy.loop.now
     }
@@ -49,72 +54,62 @@ final class InboundRequest: HBONEStreamDelegate {
         guard let workload = proxy.localWorkload(in: state) else {
             return refuse(InboundRejection(.unknownLocalWorkload, proxy.unknownWorkloadText))
         }
+        let asked = InboundFacts.Asked(request)
+        if let known = tunnel.memory.recall(asked, of: workload, at: state.revision) { return take(known) }
         switch state.inboundTarget(
             authority: request.authority, localWorkload: workload, localAddress: local.address,
-            illegalPorts: proxy.configuration.illegalPorts,
-            localhostTunnel: proxy.configuration.localhostApplicationTunnel)
+            illegalPorts: proxy.services.configuration.illegalPorts,
+            localhostTunnel: proxy.services.configuration.localhostApplicationTunnel)
         {
         case .failure(let rejection): refuse(rejection)
-        case .success(let target): take(to: target, workload, state)
+        case .success(let target):
+            let facts = InboundFacts(
+                asked, target, workload, state, proxy, peer: peer, identity: identity, local: local)
+            tunnel.memory.keep(facts)
+            take(facts)
         }
     }
 
-    private func take(to target: InboundTarget, _ workload: Workload, _ state: MeshState) {
-        let source = Party(
-            workload: isFromOtherNetwork ? nil : state.workload(at: peer.address), principal: identity,
-            baggage: proxy.configuration.responseBaggage ? request.baggage.map(Baggage.init(headerValue:)) : nil)
-        let own = Party(workload: workload, principal: workload.identity)
-        let service =
-            target.service
-            ?? state.inboundService(
-                of: workload, port: target.destination.port,
-                forwardedHost: request.forwarded.flatMap(Forwarded.init(headerValue:))?.host)
-        self.service = service
-        let counters = proxy.worker.counters.counters(
-            .destination, source: source, destination: own, service: service, security: .mutualTLS)
-        let record = AccessRecord(
-            kind: .complete, source: .init(peer, source, mutualTLS: true),
-            destination: .init(local, own, authority: request.authority, service: service, mutualTLS: true),
-            direction: .inbound,
-            trace: request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init))
+    private func take(_ facts: InboundFacts) {
+        self.facts = facts
+        service = facts.service
+        var record = facts.record
+        record.trace = request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init)
         report = ConnectionReport(
-            log: proxy.services.accessLog, counters: counters, record: record, startedAt: startedAt)
+            log: proxy.services.accessLog, counters: facts.counters, record: record, startedAt: startedAt)
 
-        let question = AuthorizationRequest(
-            sourceIdentity: identity, sourceAddress: peer.address, destination: target.destination)
-        self.question = question
-        let verdict = state.authorize(question, for: workload)
-        proxy.services.policyLog.note(verdict, on: question)
-        if let denial = verdict.denial {
+        question = facts.question
+        proxy.services.policyLog.note(facts.verdict, on: facts.question)
+        if let denial = facts.verdict.denial {
             return refuse(InboundRejection(.deniedByPolicy, denial))
         }
         do throws(ConnectionLimiter.Refusal) {
             try proxy.limiter.take(at: proxy.loop.now)
             isCounted = true
         } catch {
-            proxy.countLimited(workload, error)
+            proxy.countLimited(facts.workload, error)
             return refuse(InboundRejection(.overLimit, error.description))
         }
+        let target = facts.target
         let header = target.proxyProtocolDestination.map {
             ProxyHeader(source: peer, destination: $0, clientIdentity: identity).encoded
         }
         let spoofed = target.keepsSourceAddress ? proxy.spoofed(peer.address, to: target.dial.address) : nil
         let dial = Dial(loop: proxy.loop, to: target.dial, from: spoofed) { [weak self] in
-            self?.dialed($0, header, workload)
+            self?.dialed($0, header, facts.reply)
         }
-        dial.mayGoUnbound = proxy.configuration.keepsOriginalSource == nil
+        dial.mayGoUnbound = proxy.services.configuration.keepsOriginalSource == nil
+        dial.clientSpeaksFirst = facts.clientSpeaksFirst
         self.dial = dial
-        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+        dial.start(from: proxy.stock, timeout: proxy.services.configuration.connectTimeout)
     }
 
-    /// The peer's address says nothing then: it is that of a gateway.
-    private var isFromOtherNetwork: Bool {
-        guard let network = request.header("x-forwarded-network") else { return false }
-        return network.lowercased() != proxy.services.store.snapshot().settings.network.lowercased()
-    }
-
-    /// - Parameter header: What the application is told first of the connection, where it wants to be.
-    private func dialed(_ result: Result<DialedSocket, Dial.Failure>, _ header: [UInt8]?, _ workload: Workload) {
+    /// - Parameters:
+    ///   - header: What the application is told first of the connection, where it wants to be.
+    ///   - fields: Of the answer.
+    private func dialed(
+        _ result: Result<DialedSocket, Dial.Failure>, _ header: [UInt8]?, _ fields: [HeaderField]
+    ) {
         dial = nil
         guard !isOver else { return }
         switch result {
@@ -123,12 +118,13 @@ final class InboundRequest: HBONEStreamDelegate {
             if let header, !socket.send(header) {
                 return refuse(InboundRejection(.connectFailed, "the application does not take the PROXY header"))
             }
-            let headers =
-                proxy.configuration.responseBaggage ? [HeaderField("baggage", Baggage(workload).headerValue)] : []
-            guard stream.accept(headers: headers, delegate: self) else {
+            guard stream.accept(headers: fields, delegate: self) else {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
             isAccepted = true
+            if facts?.clientSpeaksFirst == true {
+                silence = proxy.loop.schedule(after: Dial.heldBack, self)
+            }
             stream.relay(with: socket.take(), meter: report)
         }
     }
@@ -136,6 +132,12 @@ final class InboundRequest: HBONEStreamDelegate {
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
         dial?.cancel()
         self.end(end.error.map { ConnectionReport.Failure(text: "\($0)", flag: .none) })
+    }
+
+    /// Nothing has come from the client: perhaps it waits for the application, which has to know of it then.
+    func timerFired(tag: Int) {
+        silence = nil
+        if report?.first == nil { stream.acknowledge() }
     }
 
     // MARK: Refusals and the end
@@ -190,6 +192,9 @@ final class InboundRequest: HBONEStreamDelegate {
     private func end(_ failure: ConnectionReport.Failure?) {
         guard !isOver else { return }
         isOver = true
+        if let silence { proxy.loop.cancel(silence) }
+        silence = nil
+        if let first = report?.first { facts?.clientSpeaksFirst = first == .request }
         if isCounted { proxy.limiter.give() }
         report?.finish(failure)
         report = nil

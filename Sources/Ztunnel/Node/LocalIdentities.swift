@@ -14,10 +14,10 @@ final class LocalIdentities: Sendable {
     }
 
     func update(_ event: MeshStore.Event) {
-        guard !event.change.workloads.isEmpty else { return }
+        guard !event.change.localWorkloads.isEmpty else { return }
         let (come, gone) = known.withLock { known -> (Set<SPIFFEIdentity>, Set<SPIFFEIdentity>) in
             let before = Set(known.values)
-            for uid in event.change.workloads {
+            for uid in event.change.localWorkloads {
                 let workload = event.state.workload(uid: uid)
                 let speaks = workload.map { $0.tunnelProtocol == .hbone || $0.nativeTunnel } ?? false
                 known[uid] = workload.flatMap { $0.node == node && speaks ? $0.identity : nil }

@@ -99,7 +99,7 @@ private final class OwnStock: EventHandler, TimerHandler {
     private func topUp() {
         do {
             let left = try near.unreadByPeer() / packetCost
-            let taken = gauge.observe(packetsLeft: Int(left))
+            let taken = gauge.observe(packetsLeft: Int(left), at: loop.now)
             if taken, gauge.target > StockGauge.least { set(Tag.rest, after: .seconds(30)) }
             try fill()
         } catch let error as SystemError where error.code == EPIPE {

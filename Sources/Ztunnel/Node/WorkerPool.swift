@@ -146,7 +146,7 @@ final class WorkerPool: ServedPods {
 
     /// Lets go what the workers keep of peers they have not spoken with for long.
     func trim() {
-        for thread in threads { thread.submit { $0.counters.trim() } }
+        for thread in threads { thread.submit { $0.trim() } }
     }
 
     /// The workers that do not answer in time, by name: for readiness, which is to say that bytes are moved.

@@ -108,9 +108,7 @@ extension OutboundConnection: TunnelRequestDelegate {
             open(own.anonymous, peer, endpoint, nil, upstream.service)
             dial(endpoint)
         case .hbone(let hbone):
-            let peer = Party(workload: hbone.workload, principal: hbone.workload.identity)
-            open(own, peer, hbone.dial, hbone.authority.description, hbone.service)
-            ask(hbone, from: workload)
+            ask(proxy.routesTaken.facts(hbone, from: workload, proxy.worker.counters))
         case .doubleHBONE(let double):
             ask(double, from: workload)
         }
@@ -135,7 +133,7 @@ extension OutboundConnection: TunnelRequestDelegate {
     private func dial(_ endpoint: Endpoint) {
         let dial = Dial(loop: proxy.loop, to: endpoint, from: nil) { [weak self] result in self?.dialed(result) }
         stage = .dialing(dial)
-        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+        dial.start(from: proxy.stock, timeout: proxy.services.configuration.connectTimeout)
     }
 
     private func dialed(_ result: Result<DialedSocket, Dial.Failure>) {
@@ -152,16 +150,19 @@ extension OutboundConnection: TunnelRequestDelegate {
 
     // MARK: Tunnelled
 
-    private func ask(_ hbone: HBONERoute, from workload: Workload) {
-        let source = clientAddress ?? hbone.dial
+    private func ask(_ facts: OutboundFacts) {
+        let source = clientAddress ?? facts.route.dial
+        var record = AccessRecord(
+            kind: .complete, source: facts.source, destination: facts.destination, direction: .outbound,
+            trace: .init(trace))
+        record.source.address = source.description
+        report = ConnectionReport(
+            log: proxy.services.accessLog, counters: facts.counters, record: record, startedAt: startedAt)
         let request = ConnectRequest(
-            authority: hbone.authority.description, baggage: Baggage(workload).headerValue,
-            forwarded: Forwarded(source: source, host: hbone.service?.hostname).headerValue,
+            authority: facts.authority, baggage: facts.baggage,
+            forwarded: Forwarded(source: source, host: facts.route.service?.hostname).headerValue,
             traceparent: trace.headerValue)
-        question = (
-            request,
-            TunnelKey(identity: workload.identity, destination: hbone.dial, expected: hbone.expectedIdentities)
-        )
+        question = (request, facts.key)
         ask()
     }
 

@@ -32,6 +32,12 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     private var stock: SocketStock?
     /// Connects from the pod's own address where the other cannot be had.
     var mayGoUnbound = false
+    /// Holds the last packet of the handshake back until the client's first bytes, which say the same: one packet and one
+    /// wake-up of the application less. Until then the application does not know of the connection, so whoever sets this
+    /// sees to it that the packet goes after ``heldBack`` in any case (``HBONEStream/acknowledge()``).
+    var clientSpeaksFirst = false
+    /// The kernel itself would wait for 200 ms.
+    static let heldBack: Duration = .milliseconds(5)
     private var attempts = 0
     /// A socket whose port is in use to the destination is of no use any more; so many are given up for one connection.
     private static let attemptLimit = 3
@@ -82,9 +88,13 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         let fd = socket.takeDescriptor().release()
         do {
             if let source { try bind(fd, as: source, dualStack: dualStack) }
-            let connected = try Sockets.connect(fd, to: destination, dualStack: dualStack)
-            // Towards an app in the same namespace the handshake is over by now; asking costs less than being told.
-            if connected || Self.isWritable(fd) { return settle(fd, nil) }
+            if clientSpeaksFirst { Sockets.holdAcknowledgement(fd) }
+            // Towards an app in the same namespace the handshake is over when connect() returns, though it says that it has
+            // begun; asking again costs less than being told.
+            for _ in 0..<2 where try Sockets.connect(fd, to: destination, dualStack: dualStack) {
+                state = .done
+                return finish(.success(DialedSocket(fd)))
+            }
             state = .connecting(fd: fd, registration: try loop.register(fd, .connection, self))
         } catch {
             _ = Glibc.close(fd)
@@ -122,19 +132,10 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         try Sockets.bind(fd, to: Endpoint(source, 0), dualStack: dualStack)
     }
 
-    private static func isWritable(_ fd: CInt) -> Bool {
-        var entry = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
-        return poll(&entry, 1, 0) == 1
-    }
-
     func ready(_ events: ReadyEvents) {
         guard case .connecting(let fd, let registration) = state else { return }
         guard !events.isDisjoint(with: [.writable, .error, .hangup]) else { return }
-        settle(fd, registration)
-    }
-
-    private func settle(_ fd: CInt, _ registration: EventLoop.Registration?) {
-        if let registration { loop.deregister(registration) }
+        loop.deregister(registration)
         let code = Sockets.pendingError(fd)
         guard code == 0 else {
             _ = Glibc.close(fd)
@@ -166,10 +167,7 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     private func close() {
         if let timer { loop.cancel(timer) }
         timer = nil
-        if case .connecting(let fd, let registration) = state {
-            loop.deregister(registration)
-            _ = Glibc.close(fd)
-        }
+        if case .connecting(let fd, let registration) = state { loop.close(fd, registration) }
         state = .done
     }
 

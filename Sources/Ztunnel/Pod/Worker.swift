@@ -5,8 +5,8 @@ import Logging
 import Mesh
 import Observability
 
-/// What all workers share. Safe to use from any thread.
-struct ZtunnelServices: Sendable {
+/// What all workers share. Safe to use from any thread. One object, since every connection asks it many times.
+final class ZtunnelServices: Sendable {
     let configuration: ZtunnelConfiguration
     let store: MeshStore
     let contexts: CertificateContexts
@@ -18,10 +18,28 @@ struct ZtunnelServices: Sendable {
     let policyLog: PolicyLog
     let logger: Logger
     /// Where the mesh is asked for by name.
-    var demand: (any MeshDemand)?
+    let demand: (any MeshDemand)?
     /// Where peers' certificates can be revoked.
-    var revocation: RevocationMonitor?
-    var revocationMetrics: RevocationMetrics?
+    let revocation: RevocationMonitor?
+    let revocationMetrics: RevocationMetrics?
+
+    init(
+        configuration: ZtunnelConfiguration, store: MeshStore, contexts: CertificateContexts,
+        metrics: ConnectionMetrics, dnsMetrics: DNSMetrics, accessLog: AccessLog, policyLog: PolicyLog, logger: Logger,
+        demand: (any MeshDemand)?, revocation: RevocationMonitor?, revocationMetrics: RevocationMetrics?
+    ) {
+        self.configuration = configuration
+        self.store = store
+        self.contexts = contexts
+        self.metrics = metrics
+        self.dnsMetrics = dnsMetrics
+        self.accessLog = accessLog
+        self.policyLog = policyLog
+        self.logger = logger
+        self.demand = demand
+        self.revocation = revocation
+        self.revocationMetrics = revocationMetrics
+    }
 }
 
 /// One thread of the data path with the pods' connections that it took. Nothing in it is shared with other threads.
@@ -130,6 +148,13 @@ final class Worker {
     fileprivate func closeIdle(for limit: UInt64) {
         for proxy in pods.values { proxy.closeIdle(for: limit) }
         for proxy in draining.values { proxy.closeIdle(for: limit) }
+    }
+
+    /// Lets go of what was not used for a while.
+    func trim() {
+        counters.trim()
+        for proxy in pods.values { proxy.trim() }
+        for proxy in draining.values { proxy.trim() }
     }
 
     func socketsOpen(_ reporter: TelemetryLabels.Reporter) -> Gauge {

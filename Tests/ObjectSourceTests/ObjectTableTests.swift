@@ -2,8 +2,8 @@ import Testing
 
 @testable import ObjectSource
 
-@Suite("The pods of a snapshot")
-struct PodTableTests {
+@Suite("The objects of a kind in a snapshot")
+struct ObjectTableTests {
     private func name(_ index: Int) -> ObjectName { ObjectName(namespace: "shop", name: "p\(index)") }
     private func pod(_ index: Int, node: String = "n1") -> Pod {
         Pod(metadata: ObjectMeta(name: "p\(index)", namespace: "shop"), spec: PodSpec(nodeName: node))
@@ -24,6 +24,8 @@ struct PodTableTests {
         after[name(200)] = pod(200)
         after[name(200)] = nil
         #expect(after.changes(since: before) == [name(3), name(4), name(200)])
+        #expect(after.difference(from: before) == [name(3), name(4)])
+        #expect(before.difference(from: after) == [name(3), name(4)])
         #expect(before.changes(since: after) == nil)
         #expect(before[name(3)]?.spec.nodeName == "n1" && before.count == 100 && after.count == 99)
         #expect(after.removeValue(forKey: name(300)) == nil && after.changes(since: before)?.count == 3)
@@ -44,7 +46,9 @@ struct PodTableTests {
         var far = one
         for _ in 0..<5000 { far[name(1)] = pod(1, node: "one") }
         #expect(far.changes(since: one) == nil)
-        #expect(far == one)
+        #expect(far == one && far.difference(from: one) == [])
+        #expect(one.difference(from: other) == [name(1)])
+        #expect(other.filter { $0.key == name(5) }.difference(from: one).count == 9)
         far[name(1)] = pod(1, node: "far")
         #expect(far != one)
     }
