@@ -278,10 +278,13 @@ struct AgentCommand: AsyncParsableCommand {
 
     /// On a thread of its own: it blocks, and tries things out in a namespace.
     private func chooseBackend(_ logger: Logger) async throws -> any RedirectionBackend {
-        let mode = redirection
+        let (mode, sealed) = (redirection, redirectionMark != "istio")
         let thread = try EventLoopThread<Void>(name: "choose-backend") { _ in }
         defer { thread.stop() }
-        guard let choice = await thread.perform({ _ in Result { try RedirectionChoice.make(mode) } }) else {
+        guard
+            let choice = await thread.perform({ _ in Result { try RedirectionChoice.make(mode, tellingSeals: sealed) } }
+            )
+        else {
             throw CancellationError()
         }
         let chosen = try choice.get()

@@ -5,21 +5,11 @@ import Logging
 import ObjectSource
 import Synchronization
 import TestAPIServer
+import TestSupport
 import Testing
 
 @testable import Controller
 @testable import Identity
-
-/// Waits until a condition holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await ContinuousClock().sleep(for: .milliseconds(20))
-    }
-}
 
 /// An API server in this process, and a client to do there what users do.
 final class ClusterAPI: Sendable {

@@ -5,6 +5,7 @@ import GRPCCore
 import Kubernetes
 import Mesh
 import ObjectSource
+import TestSupport
 import Testing
 import X509
 

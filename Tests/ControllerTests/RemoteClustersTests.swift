@@ -4,6 +4,7 @@ import Kubernetes
 import Mesh
 import ObjectSource
 import TestAPIServer
+import TestSupport
 import Testing
 
 @testable import Controller

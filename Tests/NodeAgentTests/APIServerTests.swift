@@ -1,5 +1,6 @@
 import Kubernetes
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import NodeAgent

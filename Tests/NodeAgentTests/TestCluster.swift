@@ -5,6 +5,7 @@ import Logging
 import ObjectSource
 import Observability
 import TestAPIServer
+import TestSupport
 import Testing
 
 @testable import NodeAgent

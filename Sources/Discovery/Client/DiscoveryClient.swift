@@ -89,11 +89,9 @@ public final class DiscoveryClient: Sendable {
     /// Frees what changes have replaced as soon as no reader holds it, so that none of them has to.
     private func reclaim() async {
         for await _ in replacements {
-            var held = 1
-            while held > 0, !Task.isCancelled {
+            while store.reclaim() > 0, !Task.isCancelled {
                 // Cancelled when the client ends; what is held is freed with the store then.
                 try? await ContinuousClock().sleep(for: .seconds(1))
-                held = store.reclaim()
             }
         }
     }
@@ -219,7 +217,7 @@ public final class DiscoveryClient: Sendable {
             let queue = ResponseQueue()
             async let applied: Void = self.apply(queue) { send.yield($0) }
             do {
-                for try await message in response.messages { await queue.add(message) }
+                for try await message in response.messages { await queue.add(self.receive(message)) }
             } catch {
                 queue.finish()
                 await applied
@@ -236,21 +234,18 @@ public final class DiscoveryClient: Sendable {
         _ queue: ResponseQueue, _ send: (Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Void
     ) async {
         while case let responses = await queue.next(), !responses.isEmpty {
-            let outcomes = responses.map(receive)
-            store.apply(messages: outcomes.map(\.updates))
+            store.apply(messages: responses.map(\.outcome.updates))
             replaced.yield()
             // Only now: whoever is told that the client is ready finds the state in the store.
-            state.withLock { state in
-                if state.exchange.isReady { state.isReady = true }
-            }
+            if responses.contains(where: \.outcome.completes) { state.withLock { $0.isReady = true } }
             becameReady.notify()
             for response in responses { settle(response) }
-            for outcome in outcomes { send(outcome.reply) }
+            for response in responses { send(response.outcome.reply) }
         }
     }
 
     /// Takes a response in, but for applying its updates.
-    private func receive(_ response: ResourceDelta) -> DiscoveryExchange.Outcome {
+    private func receive(_ response: ResourceDelta) -> ReceivedResponse {
         let (outcome, isFirst) = state.withLock { state in
             let isFirst = !state.isConnected
             state.isConnected = true
@@ -274,7 +269,8 @@ public final class DiscoveryClient: Sendable {
                     "reasons": "\(outcome.refusals.prefix(5).joined(separator: "; ").prefix(1000))",
                 ])
         }
-        return outcome
+        return ReceivedResponse(
+            outcome: outcome, kind: response.kind, removed: response.removed, bytes: response.resourceBytes)
     }
 }
 

@@ -189,6 +189,6 @@ extension TestAPIServer {
     public var writes: [String] { state.withLock { $0.writes } }
 
     /// How often something was asked: `watch`, `get pods`, `patch web`, `delete`; a verb, alone or with the last part
-    /// of the path.
+    /// of the path; `refused`: of whom it did not know, or by ``Faults/refusals``.
     public func count(_ what: String) -> Int { state.withLock { $0.counts[what] ?? 0 } }
 }

@@ -175,10 +175,12 @@ public final class TestAPIServer: Sendable {
         state.withLock { state in
             var call = call
             if let status = state.faults.refusal(of: call.request.path) {
+                state.counts["refused", default: 0] += 1
                 return Self.send(APIFailure(status, Self.reason(status), "refused by a test"), to: call)
             }
             let now = settings.clock()
             guard let user = user(of: call, &state, now) else {
+                state.counts["refused", default: 0] += 1
                 return Self.send(APIFailure(401, "Unauthorized", "Unauthorized"), to: call)
             }
             // The connection stays, and nothing is said.
