@@ -16,6 +16,10 @@ final class Subscribers: Sendable {
     let token: String
     let count: Int
 
+    /// Those that have connected and are not served yet. All at once, the handshakes of thousands in this one process would
+    /// take longer than any of them waits.
+    private static let atOnce = 200
+
     private struct State {
         /// Seconds from the opening of a stream to all of the first state.
         var first: [Double] = []
@@ -40,22 +44,25 @@ final class Subscribers: Sendable {
         let roots = try String(contentsOfFile: root, encoding: .utf8)
         let parts = address.split(separator: ":")
         guard parts.count == 2, let port = Int(parts[1]) else { throw BenchError("\(address) is no address") }
-        let tasks = (0..<count).map { index in
-            Task {
-                do {
-                    try await subscribe(index, host: String(parts[0]), port: port, roots: roots)
-                } catch {
-                    self.state.withLock { $0.failures.append("\(error)") }
-                }
-            }
-        }
         let deadline = begun + .seconds(600)
+        var tasks: [Task<Void, Never>] = []
         while true {
             let (done, failures) = state.withLock { ($0.first.count, $0.failures) }
             if done == count { break }
             guard failures.isEmpty else { throw BenchError("\(failures.count) failed: \(failures[0])") }
             guard ContinuousClock().now < deadline else { throw BenchError("only \(done) are served after 600 s") }
-            try await Task.sleep(for: .milliseconds(20))
+            while tasks.count < min(count, done + Self.atOnce) {
+                let index = tasks.count
+                tasks.append(
+                    Task {
+                        do {
+                            try await subscribe(index, host: String(parts[0]), port: port, roots: roots)
+                        } catch {
+                            self.state.withLock { $0.failures.append("\(error)") }
+                        }
+                    })
+            }
+            try await Task.sleep(for: .milliseconds(5))
         }
         let (first, bytes) = state.withLock { ($0.first.sorted(), $0.bytes) }
         say(
