@@ -7,20 +7,10 @@ import Netlink
 import ObjectSource
 import Observability
 import Redirection
+import TestSupport
 import Testing
 
 @testable import NodeAgent
-
-/// Waits until a condition holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await ContinuousClock().sleep(for: .milliseconds(5))
-    }
-}
 
 /// The means of capture, for what is to hold with both.
 enum Means: String, CaseIterable, Sendable {

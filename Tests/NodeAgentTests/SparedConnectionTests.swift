@@ -1,5 +1,6 @@
 import LinuxNetwork
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import NodeAgent
