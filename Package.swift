@@ -173,6 +173,8 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // What tests of several targets share; in no product of the list above.
+        .target(name: "TestSupport", swiftSettings: strict),
         // An API server for tests; in no product of the list above.
         .target(
             name: "TestAPIServer",
@@ -233,7 +235,7 @@ let package = Package(
             dependencies: [
                 "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "Kubernetes",
                 "LinuxNetwork",
-                "Mesh", "ObjectSource", "Observability", .protobuf, .grpcCore, .grpcTransport, .x509,
+                "Mesh", "ObjectSource", "Observability", "TestAPIServer", "TestSupport", .protobuf, .grpcCore, .grpcTransport, .x509,
                 .crypto, .asn1, .jwt,
                 .nioCore, .nioPosix, .nioSSL, .logging,
             ], swiftSettings: strict),
@@ -247,14 +249,15 @@ let package = Package(
         .testTarget(
             name: "KubernetesTests",
             dependencies: [
-                "Addressing", "Kubernetes", "ObjectSource", "Observability", .httpClient, .nioCore,
+                "Addressing", "Kubernetes", "ObjectSource", "Observability", "TestSupport", .httpClient, .nioCore,
                 .nioPosix, .nioHTTP1, .nioSSL, .x509, .crypto, .asn1, .logging,
             ], swiftSettings: strict),
         .testTarget(
-            name: "TestAPIServerTests", dependencies: ["Kubernetes", "ObjectSource", "TestAPIServer"],
+            name: "TestAPIServerTests", dependencies: ["Kubernetes", "ObjectSource", "TestAPIServer", "TestSupport"],
             swiftSettings: strict),
         .testTarget(name: "HandoverTests", dependencies: ["Handover"], swiftSettings: strict),
         .testTarget(name: "ReferenceTests", swiftSettings: strict),
+        .testTarget(name: "TestSupportTests", dependencies: ["TestSupport"], swiftSettings: strict),
         // The chart, by Helm as a library in a Python environment of the build's own.
         .testTarget(
             name: "DeployTests", dependencies: ["Kubernetes", "TestAPIServer"], exclude: ["containers.sh"],
@@ -267,7 +270,7 @@ let package = Package(
             name: "ZtunnelTests",
             dependencies: [
                 "Addressing", "DNS", "HBONE", "Handover", "Identity", "LinuxNetwork", "Mesh", "Netlink",
-                "Observability", "Redirection", "TLSEngine", "Ztunnel", .x509, .crypto,
+                "Observability", "Redirection", "TLSEngine", "TestSupport", "Ztunnel", .x509, .crypto,
                 .asn1, .logging,
             ],
             swiftSettings: strict),
@@ -290,7 +293,7 @@ let package = Package(
             dependencies: ["LinuxNetwork", "Observability", .logging, .nioCore, .nioPosix], swiftSettings: strict),
         // Runs the program; depending on it would pass its linker flags on.
         .testTarget(
-            name: "KeeperTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux"],
+            name: "KeeperTests", dependencies: ["Addressing", "Handover", "LinuxNetwork", "CLinux", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "TLSEngineTests", dependencies: ["TLSEngine", "Mesh", .x509, .crypto, .asn1], swiftSettings: strict),
@@ -305,7 +308,7 @@ let package = Package(
             name: "NodeAgentTests",
             dependencies: [
                 "Addressing", "CNI", "DNS", "Handover", "Kubernetes", "LinuxNetwork", "Netlink", "NodeAgent",
-                "ObjectSource", "Observability", "Redirection", .logging,
+                "ObjectSource", "Observability", "Redirection", "TestAPIServer", "TestSupport", .logging,
             ], swiftSettings: strict),
     ]
 )

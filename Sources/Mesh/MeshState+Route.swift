@@ -71,7 +71,7 @@ extension MeshState {
         let address = try pick(found, query, family: destination.address, random: &random)
         let application = Endpoint(address, found.port)
         switch found.workload.tunnelProtocol {
-        case .none:
+        case .none, .legacyMTLS:
             return .tcp(application, found)
         case .hbone:
             return .hbone(

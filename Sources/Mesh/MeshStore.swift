@@ -28,16 +28,19 @@ public final class MeshStore: Sendable {
         /// Replaced, and perhaps still held by readers.
         var retired: [MeshState] = []
 
-        mutating func reclaim() {
+        /// Takes out what no reader holds any more.
+        mutating func free() -> [MeshState] {
+            var free: [MeshState] = []
             var index = 0
             while index < retired.count {
                 if retired[index].isLastCopy() {
                     retired.swapAt(index, retired.count - 1)
-                    retired.removeLast()
+                    free.append(retired.removeLast())
                 } else {
                     index += 1
                 }
             }
+            return free
         }
     }
 
@@ -87,21 +90,23 @@ public final class MeshStore: Sendable {
             }
             let event = Event(version: version, change: change, state: state)
             for observer in observers.withLock({ $0.list }) { observer.notify(event) }
-            writer.reclaim()
+            if change.workloads.count < Self.largeChange { _ = writer.free() }
             return change
         }
     }
 
-    /// Frees the replaced states that no reader holds any more, on the caller's thread. Every change does so too; for
-    /// the time after the last one.
+    /// Workloads. What so large a change has replaced is much, and freed by ``reclaim()`` or a smaller change.
+    private static let largeChange = 1000
+
+    /// Frees the replaced states that no reader holds any more, on the caller's thread and without keeping a writer
+    /// waiting. Every change that is not large does so too; for large ones, and for the time after the last one.
     ///
     /// - Returns: How many replaced states are still held.
     @discardableResult
     public func reclaim() -> Int {
-        writer.withLock { writer in
-            writer.reclaim()
-            return writer.retired.count
-        }
+        let (free, held) = writer.withLock { writer in (writer.free(), writer.retired.count) }
+        withExtendedLifetime(free) {}
+        return held
     }
 
     /// Calls `notify` after every change until the observation is ended.

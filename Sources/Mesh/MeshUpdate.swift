@@ -3,7 +3,8 @@ public enum MeshUpdate: Sendable {
     case workload(Workload)
     case service(Service)
     /// Under the name the control plane gave it, `namespace/name`, by which workloads refer to it.
-    case policy(String, AuthorizationPolicy)
+    /// Apart, so that the others, of which there are many, are small.
+    indirect case policy(String, AuthorizationPolicy)
     /// A workload's uid, or else `namespace/hostname` of a service; any other name is ignored.
     case remove(String)
     case removePolicy(String)

@@ -7,7 +7,10 @@ import Addressing
 /// Two workloads are equal when all their fields are.
 public final class Workload: Sendable {
     /// How traffic reaches it when ztunnel is asked to be transparent.
-    public enum TunnelProtocol: UInt8, Hashable, Sendable { case none, hbone }
+    ///
+    /// `legacyMTLS` is what sidecars speak to each other. A control plane may tell of it; ztunnel does not speak it and
+    /// refuses the workload, as Istio's does, so its own reader never makes one.
+    public enum TunnelProtocol: UInt8, Hashable, Sendable { case none, hbone, legacyMTLS }
     public enum Kind: String, Hashable, Sendable, CaseIterable { case deployment, cronjob, pod, job }
     public enum Status: UInt8, Hashable, Sendable { case healthy, unhealthy }
     /// `hostNetwork` workloads share their address with the node and are never found by it.

@@ -111,7 +111,7 @@ public struct TokenRenewer: Sendable {
     }
 
     /// Makes ztunnel's directory, if it is missing: ztunnel may be started before there is a token, and watches it.
-    public func prepareFolder() throws {
+    public static func prepare(_ folder: String, owner: uid_t) throws {
         try AtomicFile.makeFolder(AtomicFile.split(folder).folder, mode: 0o711)
         if mkdir(folder, 0o700) == 0 {
             try check("change the owner of \(folder)") { lchown(folder, owner, owner) }
@@ -122,7 +122,7 @@ public struct TokenRenewer: Sendable {
 
     /// The roots first: whoever sees the token may use both.
     private func place(_ reply: TokenReply) throws {
-        try prepareFolder()
+        try Self.prepare(folder, owner: owner)
         let directory = try FileDescriptor.open(folder, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         for (name, text) in [(Self.rootsFile, reply.rootPEM), (Self.tokenFile, reply.token)] {
             try AtomicFile.write(Array(text.utf8), as: name, in: directory, mode: 0o400, owner: owner)

@@ -30,6 +30,17 @@ enum ForgedMarks {
         return found
     }
 
+    /// Those of an agent that asked for the seal, where this one does not and has no program to compare with.
+    static func leftovers() throws(NetlinkError) -> [Drift] {
+        var places = CaptureFilters(routes: try RouteSocket())
+        var found: [Drift] = []
+        for link in try places.routes.links() where link.index != CaptureFilter.loopback {
+            found += try places.ours(link.index, .egress).filter { $0.name == CaptureProgram.forged.rawValue }
+                .map { .programUnexpected(interface: link.name, program: $0.name) }
+        }
+        return found
+    }
+
     /// Takes them away, and their places where nobody else needs them.
     static func remove() throws(NetlinkError) {
         var places = CaptureFilters(routes: try RouteSocket())

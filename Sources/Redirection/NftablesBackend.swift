@@ -80,7 +80,7 @@ public struct NftablesBackend: RedirectionBackend {
     private func forgedDrift(
         _ plan: RedirectionPlan, _ phase: RedirectionPhase
     ) throws(NetlinkError) -> [Drift] {
-        guard let forged else { return [] }
+        guard let forged else { return try ForgedMarks.leftovers() }
         return try ForgedMarks.drift(forged, isWanted: plan.requiresSeal && phase == .capturing)
     }
 
@@ -105,6 +105,7 @@ public struct NftablesBackend: RedirectionBackend {
             var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
             SecondLine.change(from: line, to: plan, phase, &batch)
             try nftables.commit(batch)
+            if phase == .capturing, !batch.isEmpty { try ForgottenConnections.forget(&routes) }
             if let forged, plan.requiresSeal, phase == .capturing {
                 try ForgedMarks.drop(forged)
             } else {

@@ -15,8 +15,18 @@ public struct RedirectionChoice: Sendable {
     public let reason: String
 
     /// Tries the kernel where that is asked for. Blocks: never call it on the cooperative pool.
+    ///
+    /// - Parameter tellingSeals: whether plans will ask for the seal. Without, capture by nf_tables needs no program, whose
+    ///   loading takes some tens of milliseconds, most of them for the kernel's own types.
     /// - Throws: Where the kernel lacks what `ebpf` needs.
-    public static func make(_ mode: RedirectionMode) throws(RedirectionError) -> RedirectionChoice {
+    public static func make(
+        _ mode: RedirectionMode, tellingSeals: Bool = true
+    ) throws(RedirectionError) -> RedirectionChoice {
+        func nftables(_ reason: String) -> RedirectionChoice {
+            tellingSeals
+                ? Self.nftables(reason)
+                : RedirectionChoice(backend: SoleBackend(.nftables(NftablesBackend())), reason: reason)
+        }
         switch mode {
         case .nftables: return nftables("nftables, as asked for")
         case .ebpf:

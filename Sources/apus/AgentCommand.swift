@@ -31,7 +31,11 @@ struct AgentCommand: AsyncParsableCommand {
     @OptionGroup(title: "Objects")
     var objects: AgentObjectOptions
 
-    @Option(help: "The controller's token.sock; ztunnel's token and the mesh's roots are fetched there.")
+    @Option(
+        help: """
+            The controller's token.sock; ztunnel's token and the mesh's roots are fetched there. Without it somebody else \
+            puts them into ztunnel's directory (token and root-cert.pem), as a kubelet does.
+            """)
     var tokenSocket: String?
 
     @Option(help: "Namespaces that are never enrolled, separated by commas.")
@@ -158,8 +162,8 @@ struct AgentCommand: AsyncParsableCommand {
         for server in clusterDns.split(separator: ",") where IPAddress(server) == nil {
             throw ValidationError("--cluster-dns \(server): expected an address")
         }
-        guard !spawn || (controller != nil && tokenSocket != nil && logDir != nil) else {
-            throw ValidationError("--spawn needs --controller, --token-socket and --log-dir")
+        guard !spawn || (controller != nil && logDir != nil) else {
+            throw ValidationError("--spawn needs --controller and --log-dir")
         }
         guard sparedDeadline.map((0...604_800).contains) ?? true else {
             throw ValidationError("--spared-deadline \(sparedDeadline ?? 0): expected 0 to 604800 seconds")
@@ -274,10 +278,13 @@ struct AgentCommand: AsyncParsableCommand {
 
     /// On a thread of its own: it blocks, and tries things out in a namespace.
     private func chooseBackend(_ logger: Logger) async throws -> any RedirectionBackend {
-        let mode = redirection
+        let (mode, sealed) = (redirection, redirectionMark != "istio")
         let thread = try EventLoopThread<Void>(name: "choose-backend") { _ in }
         defer { thread.stop() }
-        guard let choice = await thread.perform({ _ in Result { try RedirectionChoice.make(mode) } }) else {
+        guard
+            let choice = await thread.perform({ _ in Result { try RedirectionChoice.make(mode, tellingSeals: sealed) } }
+            )
+        else {
             throw CancellationError()
         }
         let chosen = try choice.get()
@@ -314,13 +321,15 @@ struct AgentCommand: AsyncParsableCommand {
     private func addPrograms(
         to group: inout ThrowingTaskGroup<Void, any Error>, _ token: Readiness.Task?
     ) throws {
-        guard let tokenSocket else { return }
-        let renewer = try TokenRenewer(
-            socketPath: tokenSocket, nodeName: node, folder: runDir + "/ztunnel", owner: ztunnelUid)
-        try renewer.prepareFolder()
-        group.addTask {
-            await renewer.run { token?.done() }
-            try Task.checkCancellation()
+        guard spawn || tokenSocket != nil else { return }
+        let own = runDir + "/ztunnel"
+        try TokenRenewer.prepare(own, owner: ztunnelUid)
+        if let tokenSocket {
+            let renewer = try TokenRenewer(socketPath: tokenSocket, nodeName: node, folder: own, owner: ztunnelUid)
+            group.addTask {
+                await renewer.run { token?.done() }
+                try Task.checkCancellation()
+            }
         }
         guard spawn, let controller, let logDir else { return }
         let folder = URL(fileURLWithPath: try ownExecutable()).deletingLastPathComponent().path

@@ -43,6 +43,13 @@ struct ControllerClusterOptions: ParsableArguments {
             """)
     var trustedNodeAccounts: String?
 
+    @Flag(
+        help: """
+            With a cluster: follow the other clusters of the mesh too, whose kubeconfigs are in Secrets of the own namespace \
+            with the label istio/multiCluster=true, as istioctl create-remote-secret makes them.
+            """)
+    var multiCluster = false
+
     func check() throws {
         try cluster.check()
         if tokenIssuer != nil, jwks == nil { throw ValidationError("--token-issuer: means nothing without --jwks") }
@@ -57,12 +64,14 @@ struct ControllerClusterOptions: ParsableArguments {
     func checkUnused() throws {
         for (name, isGiven) in [
             ("namespace", namespace != nil), ("authority-folder", authorityFolder != nil), ("jwks", jwks != nil),
-            ("trusted-node-accounts", trustedNodeAccounts != nil),
+            ("trusted-node-accounts", trustedNodeAccounts != nil), ("multi-cluster", multiCluster),
         ] where isGiven { throw ValidationError("--\(name): means nothing without a cluster") }
     }
 
-    private var audiences: [String] {
-        tokenAudiences.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    private var audiences: [String] { Self.list(tokenAudiences) }
+
+    static func list(_ text: String) -> [String] {
+        text.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
     }
 
     static func environment(_ name: String) -> String? {
@@ -88,6 +97,7 @@ struct ControllerClusterOptions: ParsableArguments {
         settings.namespace = ownNamespace
         settings.authorityFolder = authorityFolder
         settings.audiences = audiences
+        settings.followsOtherClusters = multiCluster
         settings.nodeAccounts = try nodeAccounts()
         if let jwks, let tokenIssuer { settings.tokenCheck = .keys(file: jwks, issuer: tokenIssuer) }
     }

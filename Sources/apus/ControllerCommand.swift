@@ -4,6 +4,7 @@ import Controller
 import Glibc
 import LinuxNetwork
 import Logging
+import ObjectSource
 import Observability
 
 /// The control plane.
@@ -38,6 +39,24 @@ struct ControllerCommand: AsyncParsableCommand {
     @Option(help: "The mesh's trust domain.")
     var trustDomain = "cluster.local"
 
+    @Option(help: "Trust domains that stand for the same mesh in policies, separated by commas.")
+    var trustDomainAliases: String?
+
+    @Option(
+        help: """
+            With folders: a file with Istio's mesh configuration (trustDomain, trustDomainAliases, rootNamespace, \
+            discoverySelectors, serviceScopeConfigs, serviceEntryVisibility), read at the start. In a cluster it is the \
+            ConfigMap istio.
+            """)
+    var meshConfig: String?
+
+    @Option(
+        help: """
+            With folders: another cluster of the mesh as NAME=FOLDER, with its objects in FOLDER/source and \
+            FOLDER/status; may be given again.
+            """)
+    var remoteCluster: [String] = []
+
     @Option(help: "The cluster's name, in the names of workloads; CLUSTER_ID, or Kubernetes, unless given.")
     var clusterId: String?
 
@@ -49,6 +68,13 @@ struct ControllerCommand: AsyncParsableCommand {
 
     @Flag(help: "Workloads and services with a waypoint take connections from it alone.")
     var allowWaypointsOnly = false
+
+    @Flag(
+        help: """
+            Publish pods with Istio's sidecar as speaking its older mTLS. ztunnels refuse such workloads; for other \
+            proxies.
+            """)
+    var publishLegacyMtls = false
 
     @Option(help: "Configuration labelled istio.io/rev with another revision is not read.")
     var revision = "default"
@@ -72,8 +98,15 @@ struct ControllerCommand: AsyncParsableCommand {
             for (name, value) in folders where !value.isEmpty {
                 throw ValidationError("--\(name): is for folders, leave it out with a cluster")
             }
+            if meshConfig != nil {
+                throw ValidationError("--mesh-config: in a cluster the ConfigMap istio has the mesh configuration")
+            }
+            if !remoteCluster.isEmpty {
+                throw ValidationError("--remote-cluster: is for folders; with a cluster, --multi-cluster reads Secrets")
+            }
         } else {
             try cluster.checkUnused()
+            _ = try remoteFolders()
             for (name, value) in folders where value.isEmpty {
                 throw ValidationError(
                     "Missing expected argument '--\(name) <\(name)>', or --in-cluster or --kubeconfig")
@@ -124,7 +157,9 @@ struct ControllerCommand: AsyncParsableCommand {
     ) async throws -> @Sendable () async throws -> Void {
         var settings = ControllerSettings(
             source: source, status: status, state: state, listen: listen, admin: adminAddress.flatMap { Endpoint($0) })
-        configure(&settings.serving.mesh)
+        try configure(&settings.serving.mesh)
+        if let meshConfig { try settings.serving.mesh.take(IstioMeshConfig(file: meshConfig)) }
+        settings.remoteClusters = try remoteFolders()
         let controller = try await ControllerServer(settings, logger: logger)
         return { try await controller.run() }
     }
@@ -134,7 +169,7 @@ struct ControllerCommand: AsyncParsableCommand {
     ) throws -> @Sendable () async throws -> Void {
         var settings = ClusterControllerSettings(
             listen: listen, admin: adminAddress.flatMap { Endpoint($0) }, identity: ControllerClusterOptions.identity)
-        configure(&settings.mesh)
+        try configure(&settings.mesh)
         settings.mesh.rootNamespace = cluster.ownNamespace
         try cluster.configure(&settings)
         let client = try cluster.cluster.client(manager: "apus-controller")
@@ -152,10 +187,28 @@ struct ControllerCommand: AsyncParsableCommand {
         }
     }
 
-    private func configure(_ mesh: inout MeshConfiguration) {
+    private func remoteFolders() throws -> [String: String] {
+        var folders: [String: String] = [:]
+        for text in remoteCluster {
+            let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+            guard parts.count == 2, !parts[0].isEmpty, !parts[1].isEmpty, !parts[0].contains("/") else {
+                throw ValidationError("--remote-cluster \(text): expected NAME=FOLDER")
+            }
+            guard folders.updateValue(parts[1], forKey: parts[0]) == nil else {
+                throw ValidationError("--remote-cluster \(parts[0]): is given twice")
+            }
+        }
+        return folders
+    }
+
+    private func configure(_ mesh: inout MeshConfiguration) throws {
         mesh.trustDomain = trustDomain
+        var written = IstioMeshConfig()
+        written.trustDomainAliases = ControllerClusterOptions.list(trustDomainAliases ?? "")
+        try mesh.take(written)
         mesh.strictL7Deny = strictL7Deny
         mesh.allowsWaypointsOnly = allowWaypointsOnly
+        mesh.publishesLegacyMTLS = publishLegacyMtls
         mesh.revision = revision
         mesh.domainSuffix = clusterDomain
         if let clusterId = clusterId ?? ControllerClusterOptions.environment("CLUSTER_ID") {

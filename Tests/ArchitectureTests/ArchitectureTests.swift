@@ -80,7 +80,7 @@ struct ArchitectureTests {
         "modules that are held apart stay apart",
         arguments: [
             ("CNIOBoringSSL", ["TLSEngine"]), ("CMnl", ["Netlink"]), ("CBpf", ["Redirection"]),
-            ("CNftables", [String]()), ("CProfile", ["Observability"]),
+            ("CNftables", [String]()), ("TestSupport", [String]()), ("CProfile", ["Observability"]),
         ])
     func heldApart(module: String, allowed: [String]) throws {
         for target in rooms where !allowed.contains(target.name) {

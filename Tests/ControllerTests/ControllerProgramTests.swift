@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import TestSupport
 import Testing
 
 @testable import Controller
@@ -7,23 +8,13 @@ import Testing
 /// `apus controller` as a program, on an API server.
 @Suite("The controller's program", .serialized, .timeLimit(.minutes(2)))
 struct ControllerProgramTests {
-    private func start(_ arguments: [String], errors: Pipe = Pipe()) throws -> Process {
-        let bundle =
-            Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
-            ?? URL(fileURLWithPath: CommandLine.arguments[0])
-        let process = Process()
-        process.executableURL = bundle.deletingLastPathComponent().appending(path: "apus")
-        process.arguments = ["controller"] + arguments
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = errors
-        try process.run()
-        return process
-    }
+    private let program = [Places.products.appending(path: "apus").path, "controller"]
 
     @Test("by a kubeconfig: it serves, leads, and lets go of the lease when it is asked to end")
     func kubeconfig() async throws {
-        let api = try ForeignAPI()
+        let api = try await ClusterAPI()
         try await api.namespace("mesh")
+        api.admit("t")
         let path = NSTemporaryDirectory() + "apus-kubeconfig-\(UUID().uuidString)"
         try """
         apiVersion: v1
@@ -34,17 +25,16 @@ struct ControllerProgramTests {
         contexts: [{name: test, context: {cluster: test, user: test}}]
         """.write(toFile: path, atomically: true, encoding: .utf8)
         defer { unlink(path) }
-        let process = try start(
-            ["--kubeconfig", path, "--namespace", "mesh", "--listen", "127.0.0.1:0"])
-        defer { process.terminate() }
+        let process = try Peer(
+            program + ["--kubeconfig", path, "--namespace", "mesh", "--listen", "127.0.0.1:0"])
         try await eventually("the roots are published") { try await api.roots(in: "mesh") != nil }
         func holder() async throws -> String? {
             try await api.client.lease(ClusterControllerSettings.lease, namespace: "mesh")?.holder
         }
         #expect(try await holder()?.isEmpty == false)
-        process.terminate()
+        process.signal(SIGTERM)
         try await eventually("it has ended") { !process.isRunning }
-        #expect(process.terminationStatus == 0)
+        #expect(process.status == 0)
         #expect(try await holder()?.isEmpty == true)
     }
 
@@ -60,11 +50,8 @@ struct ControllerProgramTests {
             (["--in-cluster", "--token-audiences", " ,"], "--token-audiences"),
         ] as [([String], String)])
     func options(arguments: [String], word: String) throws {
-        let errors = Pipe()
-        let process = try start(arguments, errors: errors)
-        let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 64)
+        let (status, text) = try PeerRun.run(program + arguments)
+        #expect(status == 64)
         #expect(text.contains(word), "\(text)")
     }
 }

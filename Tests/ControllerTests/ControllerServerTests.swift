@@ -9,6 +9,7 @@ import NIOPosix
 import NIOSSL
 import ObjectSource
 import Observability
+import TestSupport
 import Testing
 
 @testable import Controller

@@ -13,24 +13,98 @@ struct MeshConfigTests {
         let text = """
             accessLogFile: /dev/stdout
             trustDomain: td.example
+            trustDomainAliases: [old.example, cluster.local]
             rootNamespace: mesh
             defaultConfig: {proxyMetadata: {A: "b"}}
             discoverySelectors:
               - matchLabels: {mesh: "on"}
               - matchExpressions: [{key: env, operator: In, values: [prod, test]}]
+            serviceScopeConfigs:
+              - {servicesSelector: {matchLabels: {share: "no"}}, scope: LOCAL}
+              - {namespaceSelector: {matchLabels: {share: "yes"}}, scope: GLOBAL}
+            serviceEntryVisibility:
+              defaultVisibility: NAMESPACE
+              policies:
+                - visibility: PUBLIC
+                  matchingRules:
+                    - {namespaceSelector: {matchLabels: {a: "1"}}}
+                    - {namespaceSelector: {matchExpressions: [{key: b, operator: Exists}]}}
+                - {visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {c: "1"}}}]}
             """
         let config = try IstioMeshConfig(yaml: text, name: "x")
         #expect(config.trustDomain == "td.example" && config.rootNamespace == "mesh")
         #expect(config.discoverySelectors.count == 2)
         #expect(config.discoverySelectors[1].matches(["env": "prod"]) && !config.discoverySelectors[1].matches([:]))
+        #expect(config.trustDomainAliases == ["old.example", "cluster.local"])
+        #expect(config.serviceScopes.map(\.scope) == [.local, .global])
         #expect(try IstioMeshConfig(yaml: "", name: "x") == IstioMeshConfig())
+        var mesh = MeshConfiguration()
+        try mesh.take(config)
+        #expect(mesh.trustDomain == "td.example" && mesh.trustDomainAliases.count == 2 && mesh.rootNamespace == "mesh")
+        let visibilities = [["a": "1", "b": ""], ["a": "1"], ["a": "2", "b": ""], ["c": "1"], [:]].map {
+            mesh.visibility(ofEntriesIn: $0)
+        }
+        #expect(visibilities == [.everywhere, .namespace, .namespace, .none, .namespace], "R30")
+        // What it does not say stays.
+        var kept = mesh
+        try kept.take(IstioMeshConfig())
+        #expect(kept == mesh)
         for (bad, word) in [
             ("trustDomain: [a]", "trustDomain"), ("discoverySelectors: {a: b}", "discoverySelectors"),
             ("discoverySelectors: [{matchLabel: {}}]", "matchLabel"), ("a: [", "YAML"),
+            ("serviceScopeConfigs: [{scope: GLOBALE}]", "GLOBAL"),
+            ("serviceEntryVisibility: {policies: [{matchingRules: [{hostnameSuffix: a}]}]}", "hostnameSuffix"),
+            ("serviceEntryVisibility: {policies: [{matchingRules: [{}]}]}", "namespaceSelector"),
         ] {
             let problem = #expect(throws: ObjectProblem.self) { try IstioMeshConfig(yaml: bad, name: "the ConfigMap") }
             #expect("\(String(describing: problem))".contains(word), "\(bad)")
         }
+    }
+
+    @Test("a trust domain that is none is refused by its field")
+    func wrongTrustDomain() throws {
+        for field in ["trustDomain: A.example", "trustDomainAliases: [fine, spiffe://x]"] {
+            var mesh = MeshConfiguration()
+            let error = #expect(throws: ControllerError.self) {
+                try mesh.take(IstioMeshConfig(yaml: field, name: "x"))
+            }
+            #expect(error?.description.contains(String(field.prefix { $0 != ":" })) == true)
+        }
+    }
+
+    @Test(
+        "R41: with aliases a principal of the mesh is meant in each of its trust domains",
+        arguments: [
+            ("new/ns/a/sa/b", ["new/ns/a/sa/b", "old/ns/a/sa/b", "older/ns/a/sa/b"]),
+            ("old/ns/a/*", ["old/ns/a/*", "new/ns/a/*", "older/ns/a/*"]),
+            (
+                "cluster.local/ns/a/sa/b",
+                ["cluster.local/ns/a/sa/b", "new/ns/a/sa/b", "old/ns/a/sa/b", "older/ns/a/sa/b"]
+            ),
+            ("other/ns/a/sa/b", ["other/ns/a/sa/b"]), ("*/sa/b", ["*/sa/b"]), ("*", ["*"]), ("ol*", ["ol*"]),
+        ])
+    func aliases(principal: String, expected: [String]) throws {
+        func principals(_ aliases: [String]) throws -> [[Mesh.AuthorizationPolicy.StringMatch]] {
+            var configuration = MeshConfiguration()
+            configuration.trustDomain = "new"
+            configuration.trustDomainAliases = aliases
+            let mesh = try Published(
+                """
+                apiVersion: security.istio.io/v1
+                kind: AuthorizationPolicy
+                metadata: {name: p, namespace: shop}
+                spec:
+                  action: DENY
+                  rules:
+                    - from: [{source: {principals: ["\(principal)"]}}]
+                    - from: [{source: {notPrincipals: ["\(principal)"]}}]
+                    - when: [{key: source.principal, values: ["\(principal)"]}]
+                """, configuration)
+            let matches = try #require(mesh.policies["shop/p"]).rules.flatMap(\.clauses).flatMap(\.matches)
+            return matches.map { $0.principals + $0.notPrincipals }
+        }
+        #expect(try principals(["old", "older"]) == Array(repeating: expected.map(RuleTranslation.string), count: 3))
+        #expect(try principals([]) == Array(repeating: [RuleTranslation.string(principal)], count: 3))
     }
 
     @Test("namespaces that no selector matches are not the mesh's, whatever is in them; the root namespace always is")
@@ -76,7 +150,8 @@ struct MeshConfigTests {
 
     @Test("it has its say over the command line, and a wrong one is refused by its field")
     func inACluster() async throws {
-        let api = try ForeignAPI()
+        let api = try await ClusterAPI()
+        try await api.namespace("istio-system")
         let map = MeshConfigMap(
             client: api.client(token: "a"), namespace: "istio-system", log: RunningController.quiet)
         var settings = ClusterControllerSettings(listen: Endpoint(.loopbackV4, 0), identity: "a")

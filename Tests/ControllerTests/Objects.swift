@@ -49,10 +49,16 @@ struct Published {
     var policies: [String: Mesh.AuthorizationPolicy] = [:]
     var warnings: [PolicyWarning]
     var conditions: [ObjectCondition]
+    var clusterWarnings: [ClusterWarning]
     var resources: [MeshResource]
 
-    init(_ text: String, _ configuration: MeshConfiguration = MeshConfiguration()) throws {
-        let outcome = MeshTranslation(configuration).resources(of: try objects(text))
+    /// - Parameter others: Other clusters' objects.
+    init(
+        _ text: String, _ configuration: MeshConfiguration = MeshConfiguration(), others: [String: String] = [:]
+    ) throws {
+        let outcome = MeshTranslation(configuration).resources(
+            of: try objects(text), try others.map { RemoteCluster(id: $0.key, objects: try objects($0.value)) })
+        clusterWarnings = outcome.clusterWarnings
         warnings = outcome.warnings
         conditions = outcome.conditions
         resources = outcome.resources

@@ -1,4 +1,6 @@
 import Addressing
+import Discovery
+import IstioAPI
 import Mesh
 import Testing
 
@@ -57,6 +59,7 @@ struct WorkloadTests {
             ("annotations: {ambient.istio.io/redirection: enabled}", .hbone, false),
             ("annotations: {ambient.istio.io/redirection: pending}", .none, false),
             ("labels: {networking.istio.io/tunnel: http}", .hbone, true),
+            ("labels: {security.istio.io/tlsMode: istio}", .none, false),
         ])
     func tunnel(metadata: String, expected: Workload.TunnelProtocol, isNative: Bool) throws {
         let namespace = """
@@ -69,6 +72,28 @@ struct WorkloadTests {
         let workload = try Translated(namespace + pod(metadata: metadata)).workload("web-1")
         #expect(workload.tunnelProtocol == expected)
         #expect(workload.nativeTunnel == isNative)
+    }
+
+    @Test(
+        "R13: where it is asked for, a sidecar's label says the older mTLS, whatever else is said before it",
+        arguments: [
+            ("labels: {security.istio.io/tlsMode: istio}", Workload.TunnelProtocol.legacyMTLS, false),
+            ("labels: {security.istio.io/tlsMode: disabled}", .none, false),
+            (
+                "annotations: {ambient.istio.io/redirection: enabled}, labels: {security.istio.io/tlsMode: istio}",
+                .legacyMTLS, false
+            ),
+            ("labels: {networking.istio.io/tunnel: http, security.istio.io/tlsMode: istio}", .legacyMTLS, true),
+            ("annotations: {ambient.istio.io/redirection: enabled}", .hbone, false),
+        ])
+    func olderMTLS(metadata: String, expected: Workload.TunnelProtocol, isNative: Bool) throws {
+        var configuration = MeshConfiguration()
+        configuration.publishesLegacyMTLS = true
+        let workload = try Translated(pod(metadata: metadata), configuration).workload("web-1")
+        #expect(workload.tunnelProtocol == expected)
+        #expect(workload.nativeTunnel == isNative)
+        let wire = Istio_Workload_Workload(workload)
+        #expect((wire.tunnelProtocol == .legacyIstioMtls) == (expected == .legacyMTLS))
     }
 
     @Test(

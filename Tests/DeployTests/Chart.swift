@@ -25,7 +25,8 @@ struct Chart {
         {"global":{"platform":"\(platform)","networkPolicy":{"enabled":true},"logAsJson":true,"clusterDns":["10.96.0.10"]},
          "crds":{"install":true},"ztunnel":{"peerCaCrl":{"enabled":true}},"agent":{"failClosed":true,"removeTaint":true,
          "ambient":{"enablementSelectors":[{"podSelector":{"matchLabels":{"mesh":"on"}}}]}},
-         "resourceQuotas":{"enabled":true},"network":"n1","monitoring":{"podMonitor":{"enabled":true},
+         "resourceQuotas":{"enabled":true},"network":"n1","multiCluster":{"clusterName":"east","enabled":true},
+         "meshConfig":{"trustDomainAliases":["old.example","older.example"]},"monitoring":{"podMonitor":{"enabled":true},
          "prometheusRule":{"enabled":true},"dashboard":{"enabled":true}}}
         """
     }

@@ -86,6 +86,16 @@ struct RightsTests {
         #expect(rules.map { $0["verbs"].texts } == [["get", "patch"]])
     }
 
+    @Test func secretsAreReadByLabelOnlyWhereThereAreOtherClusters() throws {
+        func rules(_ values: Chart.Values) throws -> [[String]] {
+            try Chart.render(values).one("Role", "apus-controller")["rules"].items
+                .filter { $0["resources"].texts == ["secrets"] && $0["resourceNames"].texts.isEmpty }
+                .map { $0["verbs"].texts }
+        }
+        #expect(try rules("{}") == [["create"]])
+        #expect(try rules(#"{"multiCluster":{"enabled":true}}"#) == [["create"], ["list", "watch"]])
+    }
+
     @Test func nothingIsGivenWholesale() {
         for right in Self.granted {
             #expect(!right.resource.contains("*") && !right.verbs.contains("*"))

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import LinuxNetwork
+import TestSupport
 import Testing
 
 @Suite("The keeper and a ztunnel that is not ours", .serialized)
@@ -100,18 +101,15 @@ struct PlainZtunnelScenario {
 
 /// Tests/Peers/zds_ztunnel.py, told what to do line by line.
 private final class ForeignZtunnel {
-    private let process = Process()
+    private let process: Peer
     private let input = Pipe()
     private let output = Pipe()
     private var rest: [UInt8] = []
 
     init(_ socket: String) throws {
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        let here = #filePath.split(separator: "/").dropLast(2).reduce("") { $0 + "/" + $1 }
-        process.arguments = ["python3", here + "/Peers/zds_ztunnel.py", socket, "--driven"]
-        process.standardInput = input
-        process.standardOutput = output
-        try process.run()
+        process = try Peer(
+            ["python3", Places.peer("zds_ztunnel.py"), socket, "--driven"], input: input, output: output,
+            errors: FileHandle.standardError)
     }
 
     @discardableResult
@@ -144,7 +142,6 @@ private final class ForeignZtunnel {
 
     func end() {
         input.fileHandleForWriting.closeFile()
-        process.terminate()
-        process.waitUntilExit()
+        process.end()
     }
 }

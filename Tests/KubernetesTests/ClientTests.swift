@@ -4,6 +4,7 @@ import NIOSSL
 import ObjectSource
 import SwiftASN1
 import Synchronization
+import TestSupport
 import Testing
 import X509
 

@@ -1,5 +1,6 @@
 import Logging
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import Kubernetes

@@ -4,17 +4,6 @@ import Testing
 
 @testable import Kubernetes
 
-/// Waits until a condition holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await ContinuousClock().sleep(for: .milliseconds(5))
-    }
-}
-
 /// A folder that goes with the value.
 final class TemporaryFolder: Sendable {
     let path: String

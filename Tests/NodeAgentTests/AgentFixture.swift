@@ -7,20 +7,10 @@ import Netlink
 import ObjectSource
 import Observability
 import Redirection
+import TestSupport
 import Testing
 
 @testable import NodeAgent
-
-/// Waits until a condition holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(10), _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await ContinuousClock().sleep(for: .milliseconds(5))
-    }
-}
 
 /// The means of capture, for what is to hold with both.
 enum Means: String, CaseIterable, Sendable {
@@ -103,7 +93,7 @@ final class FakePod: Sendable {
 
 /// A connection between a pod and somebody outside of it.
 final class PodConnection: Sendable {
-    private let world: NetworkNamespace
+    let world: NetworkNamespace
     private let descriptors: [CInt]
 
     /// Gives the pod a link to a namespace of its own, and connects across it.

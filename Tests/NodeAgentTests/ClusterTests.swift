@@ -1,5 +1,6 @@
 import ObjectSource
 import Redirection
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -3,6 +3,7 @@ import LinuxNetwork
 import Netlink
 import ObjectSource
 import Redirection
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import LinuxNetwork
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -3,6 +3,7 @@ import Handover
 import LinuxNetwork
 import Logging
 import Netlink
+import TestSupport
 import Testing
 
 @testable import NodeAgent

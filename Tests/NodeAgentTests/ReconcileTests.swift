@@ -2,6 +2,7 @@ import Handover
 import LinuxNetwork
 import ObjectSource
 import Redirection
+import TestSupport
 import Testing
 
 @testable import NodeAgent

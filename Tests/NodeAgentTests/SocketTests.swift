@@ -3,6 +3,7 @@ import Handover
 import LinuxNetwork
 import Logging
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -1,4 +1,5 @@
 import Addressing
+import Glibc
 import LinuxNetwork
 import Testing
 
@@ -41,6 +42,78 @@ struct ReusedPortTests {
             }
             #expect(!app.hasConnection)
         }
+    }
+
+    /// Conntrack remembers a connection whose end it did not see, because nobody in the namespace had use for it any more,
+    /// for days.
+    @Test(
+        "out of the pod: a connection of an earlier leaving, whose end nobody saw, does not keep its ports from capture",
+        arguments: Means.allCases, IPAddress.Family.allCases)
+    func outboundAfterLeaving(means: Means, family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Network()
+            let backend = try means.backend()
+            let target = Endpoint(Network.worldAddress(family), 7000)
+            let far = try Listener(target, in: network.world)
+            try backend.apply(RedirectionPlan(), in: network.pod)
+            try backend.leave(RedirectionPlan(), in: network.pod)
+            let lasting = try Stream(family: family, in: network.pod)
+            try lasting.connect(to: target)
+            let lastingFar = try far.accept().stream
+            do {
+                let direct = try Self.client(Network.podAddress(family), in: network.pod)
+                try direct.connect(to: target)
+                try direct.exchange(with: far.accept().stream)
+                try backend.remove(in: network.pod)
+                Self.resetAtClose(direct)
+            }
+            try backend.apply(RedirectionPlan(), in: network.pod)
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            let app = try Self.client(Network.podAddress(family), in: network.pod)
+            try app.connect(to: target)
+            try Self.finish(app, ztunnel.outbound)
+            #expect(!far.hasConnection)
+            // One of the same time that is still open goes on.
+            try lasting.exchange(with: lastingFar)
+            try lastingFar.exchange(with: lasting)
+        }
+    }
+
+    @Test(
+        "into the pod: a connection of an earlier leaving, whose end nobody saw, does not keep its ports from capture",
+        arguments: Means.allCases, IPAddress.Family.allCases)
+    func inboundAfterLeaving(means: Means, family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Network()
+            let backend = try means.backend()
+            let target = Endpoint(Network.podAddress(family), 8080)
+            let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
+            try backend.apply(RedirectionPlan(), in: network.pod)
+            try backend.leave(RedirectionPlan(), in: network.pod)
+            let lasting = try Stream(family: family, in: network.world)
+            try lasting.connect(to: target)
+            let lastingNear = try app.accept().stream
+            do {
+                let direct = try Self.client(Network.worldAddress(family), in: network.world)
+                try direct.connect(to: target)
+                try direct.exchange(with: app.accept().stream)
+                try backend.remove(in: network.pod)
+                Self.resetAtClose(direct)
+            }
+            try backend.apply(RedirectionPlan(), in: network.pod)
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            let client = try Self.client(Network.worldAddress(family), in: network.world)
+            try client.connect(to: target)
+            try Self.finish(client, ztunnel.inbound)
+            #expect(!app.hasConnection)
+            try lasting.exchange(with: lastingNear)
+            try lastingNear.exchange(with: lasting)
+        }
+    }
+
+    private static func resetAtClose(_ stream: Stream) {
+        var linger = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(stream.fd, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<linger>.size))
     }
 
     private static func client(_ address: IPAddress, in namespace: borrowing NetworkNamespace) throws -> Stream {

@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import TestSupport
 import Testing
 
 @testable import TestAPIServer
@@ -234,7 +235,7 @@ struct KubectlTests {
         let kubectl = try await Kubectl()
         kubectl.createPod("web")
         let (process, output) = try kubectl.start("get", "pods", "-n", "shop", "--watch", "--output-watch-events")
-        defer { process.terminate() }
+        defer { process.end() }
         try await eventually("the list") { try output().count >= 2 }
         kubectl.server.perform(
             "PATCH", "\(shop)/pods/web/status", ["status": ["phase": "Running"]], type: "application/merge-patch+json")
@@ -264,13 +265,13 @@ struct KubectlTests {
             type: "application/strategic-merge-patch+json")
         for (process, output) in [ready, phase] {
             try await eventually("\(try output())") { !process.isRunning }
-            #expect(process.terminationStatus == 0)
+            #expect(process.status == 0)
             #expect(try output() == ["pod/web condition met"])
         }
         #expect(gone.process.isRunning)
         kubectl.server.perform("DELETE", "\(shop)/pods/web")
         try await eventually("the end") { !gone.process.isRunning }
-        #expect(gone.process.terminationStatus == 0)
+        #expect(gone.process.status == 0)
     }
 
     @Test("a service account may do what its roles say")

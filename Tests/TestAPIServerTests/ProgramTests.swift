@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import TestSupport
 import Testing
 
 /// `test-apiserver`, which lies beside the tests once everything is built.
@@ -21,21 +22,17 @@ struct ProgramTests {
         let folder = try folder()
         defer { try? FileManager.default.removeItem(at: folder) }  // In the machine's temporary files otherwise.
         let config = folder.appending(path: "config").path
-        let (process, output) = (Process(), Pipe())
-        process.executableURL = try program()
-        process.arguments = ["--kubeconfig", config, "--client-certificate"]
-        process.standardOutput = output
-        try process.run()
-        defer { process.terminate() }
+        let output = Pipe()
+        let process = try Peer([try program().path, "--kubeconfig", config, "--client-certificate"], output: output)
         try await eventually("the kubeconfig is there") { FileManager.default.fileExists(atPath: config) }
         let attributes = try FileManager.default.attributesOfItem(atPath: config)
         #expect(attributes[.posixPermissions] as? Int == 0o600)
         let client = KubernetesClient(try Kubeconfig(path: config).configuration())
         try await eventually("it serves") { (try? await client.list(.namespaces))?.items.count == 4 }
         await client.close()
-        process.terminate()
+        process.signal(SIGTERM)
         try await eventually("it has ended") { !process.isRunning }
-        #expect(process.terminationStatus == 0)
+        #expect(process.status == 0)
         let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         #expect(said.hasPrefix("serving at https://127.0.0.1:"))
     }

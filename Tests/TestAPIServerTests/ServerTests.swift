@@ -2,6 +2,7 @@ import Foundation
 import Kubernetes
 import ObjectSource
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import TestAPIServer

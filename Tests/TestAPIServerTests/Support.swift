@@ -60,17 +60,3 @@ struct Asked {
     static let steps = "application/json-patch+json"
     static let apply = "application/apply-patch+yaml"
 }
-
-/// Polls until a condition holds.
-func eventually(
-    _ what: String, within timeout: Duration = .seconds(20), _ condition: () async throws -> Bool
-) async throws {
-    let end = ContinuousClock.now + timeout
-    while try await !condition() {
-        guard ContinuousClock.now < end else {
-            Issue.record("not within \(timeout): \(what)")
-            throw CancellationError()
-        }
-        try await ContinuousClock().sleep(for: .milliseconds(10))
-    }
-}

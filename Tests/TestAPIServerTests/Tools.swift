@@ -1,5 +1,6 @@
 import Foundation
 import Kubernetes
+import TestSupport
 import Testing
 
 @testable import TestAPIServer
@@ -125,16 +126,11 @@ final class Kubectl: Sendable {
     }
 
     /// A kubectl that goes on until it is ended; its lines as they come.
-    func start(_ words: String...) throws -> (process: Process, output: () throws -> [String]) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments + words
-        process.environment = ProcessInfo.processInfo.environment.merging(["HOME": folder.path]) { $1 }
+    func start(_ words: String...) throws -> (process: Peer, output: () throws -> [String]) {
         let path = try write("out-\(UUID().uuidString)", "")
-        process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
-        process.standardError = process.standardOutput
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
+        let output = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+        let process = try Peer(
+            [program] + arguments + words, adding: ["HOME": folder.path], output: output, errors: output)
         return (process, { try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init) })
     }
 }

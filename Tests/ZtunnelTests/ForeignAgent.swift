@@ -1,24 +1,18 @@
 import Foundation
 import LinuxNetwork
+import TestSupport
 
 /// The node agent of Istio as `Tests/Peers/zds_agent.py` plays it: a process that is told what to do line by line.
 final class ForeignAgent {
-    private let process = Process()
+    private let process: Peer
     private let input = Pipe()
     private let output = Pipe()
     private var rest = Data()
 
-    static func script(_ name: String) -> String {
-        URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appending(path: "Peers/\(name)").path
-    }
-
     init(socket path: String) throws {
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["python3", Self.script("zds_agent.py"), path]
-        process.standardInput = input
-        process.standardOutput = output
-        try process.run()
+        process = try Peer(
+            ["python3", Places.peer("zds_agent.py"), path], input: input, output: output,
+            errors: FileHandle.standardError)
         _ = try answer()
     }
 
@@ -62,7 +56,6 @@ final class ForeignAgent {
 
     func end() {
         input.fileHandleForWriting.closeFile()
-        process.terminate()
-        process.waitUntilExit()
+        process.end()
     }
 }

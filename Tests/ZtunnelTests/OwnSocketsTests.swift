@@ -2,6 +2,7 @@ import Addressing
 import Foundation
 import LinuxNetwork
 import Mesh
+import TestSupport
 import Testing
 
 @testable import Ztunnel
@@ -131,17 +132,9 @@ struct OwnSocketsTests {
             atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         // What is left in /tmp after a failure here is a nuisance, not an error of the test.
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = [
-            "python3", ForeignAgent.script("own_sockets.py"), TestNode.products.appending(path: "apus").path, folder,
-        ]
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        #expect(process.terminationStatus == 0, "\(text.suffix(6000))")
+        let (status, text) = try PeerRun.run([
+            "python3", Places.peer("own_sockets.py"), Places.products.appending(path: "apus").path, folder,
+        ])
+        #expect(status == 0, "\(text.suffix(6000))")
     }
 }

@@ -8,6 +8,7 @@ import Mesh
 import Netlink
 import Observability
 import Redirection
+import TestSupport
 import Testing
 
 @testable import Ztunnel
@@ -130,7 +131,7 @@ final class TestNode {
     private(set) var proxy: ZtunnelProxy?
     /// What captures the pods that are enrolled from now on.
     var backend: any RedirectionBackend = NftablesBackend()
-    private let keeper: Process
+    private let keeper: Peer
     private var agent: SeqpacketSocket?
     private var certificates: [WorkloadCertificate] = []
     private let authority: EmbeddedCA
@@ -151,23 +152,17 @@ final class TestNode {
             }
             try links.setUp(link.index)
         }
-        keeper = Process()
-        keeper.executableURL = Self.products.appendingPathComponent("apus-sockets")
-        keeper.arguments = ["--run-dir", directory, "--ztunnel-uid", "0"]
         _ = FileManager.default.createFile(atPath: directory + "/keeper.log", contents: nil)
-        keeper.standardError = FileHandle(forWritingAtPath: directory + "/keeper.log")
-        try keeper.run()
+        let log = FileHandle(forWritingAtPath: directory + "/keeper.log") ?? FileHandle.nullDevice
+        keeper = try Peer(
+            [Places.products.appending(path: "apus-sockets").path, "--run-dir", directory, "--ztunnel-uid", "0"],
+            errors: log)
         try eventually("the keeper listens") {
             guard let socket = try? SeqpacketSocket.connect(path: directory + "/keeper.sock") else { return false }
             agent = consume socket
             return true
         }
         try agent?.send(KeeperRequest(id: 0, command: .hello(version: KeeperRequest.version)).encoded())
-    }
-
-    static var products: URL {
-        Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL.deletingLastPathComponent()
-            ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
     }
 
     func pod(_ name: String, _ number: UInt8, serviceAccount: String? = nil) async throws -> TestPod {
@@ -291,8 +286,7 @@ final class TestNode {
 
     func end() async {
         await proxy?.stop()
-        keeper.terminate()
-        keeper.waitUntilExit()
+        keeper.end()
         // What is left in /tmp after a failure here is a nuisance, not an error of the test.
         try? FileManager.default.removeItem(atPath: directory)
     }

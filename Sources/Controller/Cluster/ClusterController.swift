@@ -86,6 +86,11 @@ public final class ClusterController: Sendable {
         } catch is CancellationError {
             return
         }
+        let remotes = RemoteClusters(isListed: !settings.followsOtherClusters)
+        defer { remotes.close() }
+        let secrets = RemoteSecrets(
+            client, namespace: settings.namespace, ownCluster: settings.mesh.clusterID, into: remotes,
+            reflection: settings.reflection, log: log)
         var serving = ControllerSettings.Serving(listen: settings.listen, admin: settings.admin)
         serving.mesh = settings.mesh
         let name = "istiod.\(settings.namespace).svc"
@@ -93,7 +98,7 @@ public final class ClusterController: Sendable {
         let server = try ControllerServer(
             serving,
             .init(
-                source: objects, authority: authority, verifier: try await verifier(),
+                source: objects, remotes: remotes, authority: authority, verifier: try await verifier(),
                 nodeAccounts: settings.nodeAccounts, observe: { [duties] in duties.report($0) }), logger: log, now: now)
         self.server.withLock { $0 = server }
         started.notify()
@@ -101,6 +106,7 @@ public final class ClusterController: Sendable {
             group.addTask { try await server.run() }
             group.addTask { await self.keeper.run() }
             group.addTask { await self.followAuthority(server) }
+            if settings.followsOtherClusters { group.addTask { await secrets.run() } }
             if let used = settings.meshConfig { group.addTask { await self.watchMeshConfig(used) } }
             defer { group.cancelAll() }
             // The server ends with the task, or by an error; the others with the task alone.

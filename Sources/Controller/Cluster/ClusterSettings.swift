@@ -31,6 +31,8 @@ public struct ClusterControllerSettings: Sendable {
     public var nodeAccounts: Set<ObjectName> = [ObjectName(namespace: MeshLabel.rootNamespace, name: "ztunnel")]
     /// Istio's mesh configuration as it was read at the start; `nil` when nobody looks at it.
     var meshConfig: IstioMeshConfig?
+    /// Follow the clusters that Secrets of the own namespace name (label `istio/multiCluster`).
+    public var followsOtherClusters = false
     /// Times of the election of who writes.
     public var election = LeaderElection.Settings()
     public var reflection = ReflectorSettings()
@@ -45,6 +47,10 @@ public struct ClusterControllerSettings: Sendable {
     public static let interests: [ObjectKind] = [
         .namespace, .node, .pod, .service, .endpointSlice, .authorizationPolicy, .peerAuthentication, .serviceEntry,
         .workloadEntry, .gateway, .gatewayClass,
+    ]
+    /// What it follows of other clusters.
+    static let remoteInterests: [ObjectKind] = [
+        .namespace, .node, .pod, .service, .endpointSlice, .gateway, .gatewayClass,
     ]
     /// The Lease of the one that writes.
     public static let lease = "apus-controller"

@@ -1,3 +1,4 @@
+import Discovery
 import Foundation
 import Kubernetes
 import LinuxNetwork
@@ -24,6 +25,7 @@ final class ConditionWriter: Sendable {
     private let log: Logger
     private let writer: PacedWriter<ConditionBook.Place>
     private let state = Mutex(State())
+    private let wanted = ChangeSignal()
 
     /// - Parameter counter: Of writings, by `outcome`.
     init(_ client: KubernetesClient, counter: CounterFamily, log: Logger) {
@@ -37,6 +39,7 @@ final class ConditionWriter: Sendable {
     func want(_ conditions: [ObjectCondition]) {
         state.withLock { $0.book.want(conditions) }
         writer.notify()
+        wanted.notify()
     }
 
     /// Reads and writes until the task is cancelled.
@@ -56,7 +59,22 @@ final class ConditionWriter: Sendable {
     private func read() async {
         while !Task.isCancelled {
             for kind in ConditionBook.kinds { await read(kind) }
-            await Self.rest(Self.relistInterval * Double.random(in: 0.8...1.2))
+            let end = ContinuousClock.now + Self.relistInterval * Double.random(in: 0.8...1.2)
+            var backoff = Backoff(shortest: .milliseconds(200), longest: .seconds(60))
+            // A kind that was not there has come when there is something to write to one of its objects.
+            while !Task.isCancelled, ContinuousClock.now < end {
+                guard await wanted.wait(timeout: end - .now, until: { !self.unread().isEmpty }) else { continue }
+                for kind in unread() { await read(kind) }
+                if !unread().isEmpty { await Self.rest(backoff.next()) }
+            }
+        }
+    }
+
+    /// Kinds that something is to be written to and that have not been read.
+    private func unread() -> [ObjectKind] {
+        state.withLock { state in
+            Set(state.book.due.map(\.object.kind)).filter { state.read[$0] == nil }
+                .sorted { $0.rawValue < $1.rawValue }
         }
     }
 

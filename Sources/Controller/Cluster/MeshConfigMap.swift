@@ -41,14 +41,11 @@ public struct MeshConfigMap: Sendable {
     public func apply(to settings: inout ClusterControllerSettings) async throws {
         var backoff = Backoff(shortest: .milliseconds(200), longest: .seconds(10))
         while true {
-            do throws(KubernetesError) {
+            do {
                 let found = try await get()
                 settings.meshConfig = found
-                if let trustDomain = found.trustDomain { settings.mesh.trustDomain = trustDomain }
-                if let root = found.rootNamespace { settings.mesh.rootNamespace = root }
-                settings.mesh.discoverySelectors = found.discoverySelectors
-                return
-            } catch {
+                return try settings.mesh.take(found)
+            } catch let error as KubernetesError {
                 if error.code == .invalid {
                     throw ControllerError(
                         .meshConfig, "the mesh configuration cannot be used", cause: error.cause,

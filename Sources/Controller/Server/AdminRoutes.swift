@@ -7,10 +7,11 @@ import Observability
 /// `/metrics`, `/healthz/ready`, and `/debug/resources`: what is published, to whom, and what is wrong.
 enum AdminRoutes {
     static func routes(
-        _ metrics: ControllerMetrics, _ readiness: Readiness, _ server: DiscoveryServer, _ publisher: MeshPublisher
+        _ metrics: ControllerMetrics, _ readiness: Readiness, _ server: DiscoveryServer, _ publisher: MeshPublisher,
+        _ remotes: RemoteClusters
     ) -> [HTTPRoute] {
         HTTPRoute.metrics(metrics.registry) + HTTPRoute.readiness(readiness) + [
-            HTTPRoute("GET", "/debug/resources") { _ in .json(try document(server, publisher)) }
+            HTTPRoute("GET", "/debug/resources") { _ in .json(try document(server, publisher, remotes)) }
         ]
     }
 
@@ -20,7 +21,15 @@ enum AdminRoutes {
         var acknowledged: [String: UInt64]
     }
 
-    private static func document(_ server: DiscoveryServer, _ publisher: MeshPublisher) throws -> [UInt8] {
+    private struct Cluster: Encodable {
+        var id: String
+        var isKnown: Bool
+        var problem: String?
+    }
+
+    private static func document(
+        _ server: DiscoveryServer, _ publisher: MeshPublisher, _ remotes: RemoteClusters
+    ) throws -> [UInt8] {
         var workloads: [String] = []
         var services: [String] = []
         var policies: [String] = []
@@ -35,11 +44,16 @@ enum AdminRoutes {
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         func list(_ texts: [String]) throws -> String { String(decoding: try encoder.encode(texts), as: UTF8.self) }
         let clients = server.clients.map { Client(name: $0.name, node: $0.nodeID, acknowledged: $0.acknowledged) }
+        let clusters = remotes.statuses.map {
+            Cluster(id: $0.id, isKnown: $0.health.isSynced, problem: $0.health.problem)
+        }
         let parts = [
             #""workloads":[\#(workloads.joined(separator: ","))]"#,
             #""services":[\#(services.joined(separator: ","))]"#,
             #""policies":[\#(policies.joined(separator: ","))]"#,
             #""clients":\#(String(decoding: try encoder.encode(clients), as: UTF8.self))"#,
+            #""clusters":\#(String(decoding: try encoder.encode(clusters), as: UTF8.self))"#,
+            #""clusterWarnings":\#(try list(publisher.clusterWarnings.map(\.description)))"#,
             #""problems":\#(try list(publisher.problems.map(\.description)))"#,
             #""warnings":\#(try list(publisher.warnings.map(\.description)))"#,
             #""conditions":\#(try list(publisher.conditions.map(\.description)))"#,

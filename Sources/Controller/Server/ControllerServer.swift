@@ -16,6 +16,9 @@ public final class ControllerServer: Sendable {
     static let serverNames = ["istiod.istio-system.svc", "localhost"]
     /// How long a request for an identity waits for the report of its pod.
     static let patience = Duration.seconds(2)
+    /// How long the first word to proxies waits for other clusters, as istiod does: who is told of less than before
+    /// forgets the rest.
+    static let remotePatience = Duration.seconds(30)
 
     public let discovery: DiscoveryServer
     /// PEM, for those who connect.
@@ -26,6 +29,8 @@ public final class ControllerServer: Sendable {
     /// What a controller is made of, wherever its objects come from.
     struct Parts: Sendable {
         var source: any ObjectSource
+        /// The other clusters of the mesh.
+        var remotes = RemoteClusters()
         var authority: EmbeddedCA
         var verifier: any CallerVerifier
         /// Service accounts whose pods speak for the node they run on.
@@ -66,7 +71,9 @@ public final class ControllerServer: Sendable {
             throw ControllerError(
                 .source, "the objects cannot be read", cause: "\(error)", hint: "check --source and --status")
         }
-        let parts = try await Parts(settings, source, now: now())
+        var parts = try await Parts(settings, source, now: now())
+        parts.remotes = try RemoteClusters(
+            folders: settings.remoteClusters, ownCluster: settings.serving.mesh.clusterID)
         try self.init(settings.serving, parts, logger: logger, now: now)
     }
 
@@ -93,7 +100,7 @@ public final class ControllerServer: Sendable {
             publisher = MeshPublisher(
                 MeshTranslation(settings.mesh), discovery, metrics, logger, observe: parts.observe)
             // What is known of a cluster is nothing until all of it is.
-            if parts.source.health.isSynced { publisher.publish(snapshot) }
+            if parts.source.health.isSynced { publisher.publish(snapshot, parts.remotes.clusters()) }
             let check = CallerCheck(verifier: parts.verifier, now: now, metrics: metrics, logger: logger)
             transport = try Self.transport(settings, certificates, listener)
             server = GRPCServer(
@@ -217,24 +224,44 @@ public final class ControllerServer: Sendable {
 
     /// Nobody is served before the objects have been read whole: to whom nothing is told, nothing is left.
     private func publishFirst() async throws {
-        for await snapshot in parts.source.snapshots() {
-            publish(snapshot)
+        for await _ in parts.source.snapshots() {
+            let missing = await parts.remotes.waitUntilKnown(timeout: Self.remotePatience)
+            try Task.checkCancellation()
+            if !missing.isEmpty {
+                logger.warning(
+                    "clusters are not known yet; this one is served without them",
+                    metadata: ["missing": "\(missing.joined(separator: ", "))"])
+            }
+            publish()
             return objects.done()
         }
         throw CancellationError()
     }
 
     private func follow() async {
-        for await snapshot in parts.source.snapshots() {
-            publish(snapshot)
-            // What changes meanwhile comes as one. Cancelled, the stream ends.
-            try? await ContinuousClock().sleep(for: PushPace.rest(clients: discovery.counts.clients))
+        let (due, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { [parts] in
+                for await _ in parts.source.snapshots() { continuation.yield() }
+                // Closed, or cancelled.
+                continuation.finish()
+            }
+            group.addTask { [parts] in
+                for await _ in parts.remotes.changes { continuation.yield() }
+            }
+            for await _ in due {
+                publish()
+                // What changes meanwhile comes as one. Cancelled, the stream ends.
+                try? await ContinuousClock().sleep(for: PushPace.rest(clients: discovery.counts.clients))
+            }
+            group.cancelAll()
         }
     }
 
-    private func publish(_ snapshot: ObjectSnapshot) {
+    private func publish() {
+        let snapshot = parts.source.snapshot()
         pods.update(snapshot)
-        publisher.publish(snapshot)
+        publisher.publish(snapshot, parts.remotes.clusters())
     }
 
     /// Takes a certificate from the authority as it is now.
@@ -279,7 +306,7 @@ public final class ControllerServer: Sendable {
             rootPEM: rootPEM)
     }
 
-    var adminRoutes: [HTTPRoute] { AdminRoutes.routes(metrics, readiness, discovery, publisher) }
+    var adminRoutes: [HTTPRoute] { AdminRoutes.routes(metrics, readiness, discovery, publisher, parts.remotes) }
 
     private func startAdmin() async throws -> HTTPEndpoint? {
         guard let admin = settings.admin else { return nil }

@@ -8,6 +8,9 @@ public struct ControllerSettings: Sendable {
     public var status: String
     /// The folder of keys: the controller's alone, and not inside the others.
     public var state: String
+    /// The folders of other clusters of the mesh, by the clusters' names: in each a folder `source` and, where nodes
+    /// report, a folder `status`.
+    public var remoteClusters: [String: String] = [:]
     public var serving: Serving
 
     /// What is served, whom and where.

@@ -29,7 +29,9 @@ struct AuthorizationTranslation {
             }
             let isDryRun = object.metadata.annotations[AuthorizationPolicyObject.dryRunAnnotation] == "true"
             guard !isDryRun || configuration.publishesDryRun else { continue }
-            var translation = RuleTranslation(object, action, strictDeny: configuration.strictL7Deny)
+            var translation = RuleTranslation(
+                object, action, strictDeny: configuration.strictL7Deny,
+                domains: TrustDomains(configuration.trustDomain, aliases: configuration.trustDomainAliases))
             let rules = object.rules.compactMap { translation.rule($0) }
             outcome.warnings += translation.warnings.map {
                 PolicyWarning(policy: key, effect: $0.effect, message: $0.message)

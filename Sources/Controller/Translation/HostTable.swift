@@ -40,6 +40,9 @@ struct HostTable {
         }
     }
 
+    /// Every name that something here gives a meaning.
+    var keys: some Sequence<NamespacedHostname> { owners.keys }
+
     /// The hosts of an entry that it gives their meaning, each once.
     func hosts(of entry: ServiceEntry) -> [String] {
         let name = entry.metadata.objectName

@@ -4,6 +4,8 @@ public import ObjectSource
 /// What the mapping of objects to the mesh depends on besides the objects.
 public struct MeshConfiguration: Hashable, Sendable {
     public var trustDomain = Workload.Defaults.trustDomain
+    /// Trust domains that stand for the same mesh: a policy that names an identity of one of them means it in each.
+    public var trustDomainAliases: [String] = []
     public var clusterID = Workload.Defaults.clusterID
     /// Service host names end in it.
     public var domainSuffix = "cluster.local"
@@ -15,6 +17,10 @@ public struct MeshConfiguration: Hashable, Sendable {
     /// (`false`, as in Istio).
     public var strictL7Deny = false
 
+    /// Pods with a sidecar are told of as speaking Istio's older mTLS. ztunnels, Istio's and this one, refuse such a
+    /// workload; it is for other proxies that read the same resources.
+    public var publishesLegacyMTLS = false
+
     /// Configuration that names another revision is not read.
     public var revision = "default"
     /// Namespaces that one of them matches are the mesh's, beside the root namespace; all are when there is none.
@@ -24,6 +30,9 @@ public struct MeshConfiguration: Hashable, Sendable {
     /// Who sees the hosts of service entries, by the labels of the entries' namespace. The first that matches counts;
     /// without one they are seen everywhere.
     public var entryVisibility: [VisibilityRule] = []
+    /// Which services the clusters of a mesh share, by labels. The first that matches counts; a service that none
+    /// matches is its own cluster's alone.
+    public var serviceScopes: [IstioMeshConfig.ServiceScope] = []
 
     /// Who sees a host.
     public enum EntryVisibility: Hashable, Sendable {

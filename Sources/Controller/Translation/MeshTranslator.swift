@@ -1,3 +1,4 @@
+import Discovery
 import Mesh
 import ObjectSource
 
@@ -11,12 +12,27 @@ struct MeshTranslator: Sendable {
     struct Changes {
         /// `nil` for those that are no workloads any more.
         var pods: [ObjectName: Workload?] = [:]
-        /// All that is no pod, if any of it may have changed; its resources are in no order.
-        var others: MeshTranslation.Outcome?
+        var others: Others?
+    }
+
+    /// Of what is no pod, all where any of it may have changed.
+    struct Others {
+        /// As ``MeshTranslation/Prepared/others``, and nothing for those of whom there is nothing any more.
+        var resources: [String: [MeshResource]]
+        var warnings: [PolicyWarning]
+        var conditions: [ObjectCondition]
+        var clusterWarnings: [ClusterWarning]
     }
 
     private let translation: MeshTranslation
-    private var last: (objects: ObjectSnapshot, prepared: MeshTranslation.Prepared)?
+    private struct Last {
+        let objects: ObjectSnapshot
+        let remotes: [RemoteCluster]
+        let contributions: [RemoteContribution]
+        let prepared: MeshTranslation.Prepared
+    }
+
+    private var last: Last?
     /// Names of the pods of `last`, by namespace.
     private var pods: [String: Set<String>] = [:]
 
@@ -28,33 +44,66 @@ struct MeshTranslator: Sendable {
         pods = [:]
     }
 
-    mutating func update(to objects: ObjectSnapshot) -> Update {
+    /// - Parameter remotes: The other clusters of the mesh.
+    mutating func update(to objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Update {
         guard let last, let scope = ChangeScope(from: last.objects, to: objects, translation.configuration) else {
-            let prepared = translation.prepare(objects)
-            last = (objects, prepared)
-            pods = objects.pods.keys.reduce(into: [:]) { $0[$1.namespace, default: []].insert($1.name) }
-            return .all(prepared.outcome(objects))
+            return everything(objects, remotes, translation.contributions(of: remotes, to: objects))
+        }
+        // Most of what happens in another cluster changes nothing that it brings in.
+        let contributions =
+            scope.concernsOthers || remotes != last.remotes
+            ? translation.contributions(of: remotes, to: objects) : last.contributions
+        // Of what others bring in, pods are made with the ways into networks alone.
+        guard contributions.map(\.gateways) == last.contributions.map(\.gateways) else {
+            return everything(objects, remotes, contributions)
         }
         for name in scope.pods { note(name, isThere: objects.pods[name] != nil) }
         var (prepared, names, changes) = (last.prepared, scope.pods, Changes())
-        if scope.concernsOthers {
-            prepared = translation.prepare(objects)
+        if scope.concernsOthers || contributions != last.contributions {
+            let isAlone = contributions.isEmpty && last.contributions.isEmpty
+            prepared = translation.prepare(
+                objects, contributions, reusing: isAlone ? (prepared: last.prepared, changed: scope.others) : nil)
             names.formUnion(prepared.podsNamedOtherwise(than: last.prepared))
-            for namespace in scope.namespaces {
-                for name in pods[namespace] ?? [] { names.insert(ObjectName(namespace: namespace, name: name)) }
-            }
-            // Nodes come and go seldom.
-            if !scope.nodes.isEmpty {
-                for (name, pod) in objects.pods where scope.nodes.contains(pod.spec.nodeName) { names.insert(name) }
-            }
-            changes.others = MeshTranslation.Outcome(
-                resources: prepared.others, warnings: prepared.warnings, conditions: prepared.conditions)
+            names.formUnion(pods(of: scope, objects))
+            changes.others = Self.others(
+                isAlone ? scope.others.union([MeshTranslation.Prepared.wide]) : nil, last.prepared, prepared)
         }
-        self.last = (objects, prepared)
+        self.last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
         for name in names {
             changes.pods.updateValue(objects.pods[name].flatMap { prepared.workload($0) }, forKey: name)
         }
         return .some(changes)
+    }
+
+    /// - Parameter concerned: `nil` for all there are or were.
+    private static func others(
+        _ concerned: Set<String>?, _ old: MeshTranslation.Prepared, _ new: MeshTranslation.Prepared
+    ) -> Others {
+        let concerned = concerned ?? Set(old.others.keys).union(new.others.keys)
+        return Others(
+            resources: Dictionary(uniqueKeysWithValues: concerned.map { ($0, new.others[$0] ?? []) }),
+            warnings: new.warnings, conditions: new.conditions, clusterWarnings: new.clusterWarnings)
+    }
+
+    private mutating func everything(
+        _ objects: ObjectSnapshot, _ remotes: [RemoteCluster], _ contributions: [RemoteContribution]
+    ) -> Update {
+        let prepared = translation.prepare(objects, contributions)
+        last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
+        pods = objects.pods.keys.reduce(into: [:]) { $0[$1.namespace, default: []].insert($1.name) }
+        return .all(prepared.outcome(objects))
+    }
+
+    /// Those in namespaces and on nodes that are concerned.
+    private func pods(of scope: ChangeScope, _ objects: ObjectSnapshot) -> Set<ObjectName> {
+        var names: Set<ObjectName> = []
+        for namespace in scope.namespaces {
+            for name in pods[namespace] ?? [] { names.insert(ObjectName(namespace: namespace, name: name)) }
+        }
+        // Nodes come and go seldom.
+        guard !scope.nodes.isEmpty else { return names }
+        for (name, pod) in objects.pods where scope.nodes.contains(pod.spec.nodeName) { names.insert(name) }
+        return names
     }
 
     private mutating func note(_ pod: ObjectName, isThere: Bool) {

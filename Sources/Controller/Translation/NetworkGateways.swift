@@ -3,7 +3,9 @@ import Mesh
 import ObjectSource
 
 /// A way into a network by HBONE.
-struct NetworkGateway: Hashable {
+struct NetworkGateway: Hashable, Sendable {
+    /// Where it runs, as far as is known: the cluster whose object it is.
+    let cluster: String
     let network: String
     let name: ObjectName
     let serviceAccount: String
@@ -11,16 +13,25 @@ struct NetworkGateway: Hashable {
 
     /// Without it a proxy would not know whom to expect at the address.
     func workload(_ configuration: MeshConfiguration) -> Workload {
-        let (text, addresses, hostname): (String, [IPAddress], String) =
+        let (addresses, hostname): ([IPAddress], String) =
             switch address.destination {
-            case .address(let address): (address.address.description, [address.address], "")
-            case .hostname(let name): (name.hostname, [], name.hostname)
+            case .address(let address): ([address.address], "")
+            case .hostname(let name): ([], name.hostname)
             }
         return Workload(
-            uid: "NetworkGateway/\(network)/\(text)/\(address.port)", name: name.name, namespace: name.namespace,
+            uid: uid, name: name.name, namespace: name.namespace,
             addresses: addresses, hostname: hostname, network: network, tunnelProtocol: .hbone,
             trustDomain: configuration.trustDomain, serviceAccount: serviceAccount, canonicalName: name.name,
-            canonicalRevision: "latest", kind: .pod, workloadName: name.name, clusterID: configuration.clusterID)
+            canonicalRevision: "latest", kind: .pod, workloadName: name.name, clusterID: cluster)
+    }
+
+    var uid: String { "NetworkGateway/\(network)/\(addressText)/\(address.port)" }
+
+    var addressText: String {
+        switch address.destination {
+        case .address(let address): address.address.description
+        case .hostname(let name): name.hostname
+        }
     }
 }
 
@@ -29,23 +40,27 @@ struct NetworkGatewayTable {
     static let remoteClass = "istio-remote"
     static let serviceAccountAnnotation = "gateway.istio.io/service-account"
 
-    /// In order of network, age, and name.
+    /// In order of age and name; other clusters' after this one's. Each way in once.
     let all: [NetworkGateway]
-    private let first: [String: GatewayAddress]
+    private let first: [String: NetworkGateway]
 
-    init(_ objects: ObjectSnapshot) {
+    /// - Parameter others: Those of other clusters.
+    init(_ objects: ObjectSnapshot, cluster: String, others: [NetworkGateway] = []) {
         let sorted = objects.gateways.values.sorted { left, right in
             let (first, second) = (left.metadata.creationTimestamp ?? .max, right.metadata.creationTimestamp ?? .max)
             return (first, left.metadata.objectName) < (second, right.metadata.objectName)
         }
-        all = sorted.flatMap(Self.gateways)
-        first = Dictionary(all.map { ($0.network, $0.address) }) { first, _ in first }
+        var seen: Set<String> = []
+        all = (sorted.flatMap { Self.gateways($0, cluster) } + others).filter { seen.insert($0.uid).inserted }
+        first = Dictionary(all.map { ($0.network, $0) }) { first, _ in first }
     }
 
     /// How a network is entered from another one; the first gateway is used.
-    func address(of network: String) -> GatewayAddress? { network.isEmpty ? nil : first[network] }
+    func address(of network: String) -> GatewayAddress? { gateway(of: network)?.address }
 
-    private static func gateways(_ gateway: Gateway) -> [NetworkGateway] {
+    func gateway(of network: String) -> NetworkGateway? { network.isEmpty ? nil : first[network] }
+
+    private static func gateways(_ gateway: Gateway, _ cluster: String) -> [NetworkGateway] {
         guard let network = gateway.metadata.labels[Surroundings.networkLabel], !network.isEmpty,
             !gateway.metadata.isBeingDeleted,
             let listener = gateway.listeners.first(where: { $0.protocolName == WaypointTable.hbone })
@@ -63,7 +78,7 @@ struct NetworkGatewayTable {
                 destination = .address(NetworkAddress(network: network, address: ip))
             }
             return NetworkGateway(
-                network: network, name: name,
+                cluster: cluster, network: network, name: name,
                 serviceAccount: gateway.metadata.annotations[serviceAccountAnnotation] ?? name.name,
                 address: GatewayAddress(destination, port: listener.port))
         }

@@ -14,14 +14,17 @@ struct RuleTranslation {
     private let namespace: String
     private let isAllow: Bool
     private let strictDeny: Bool
+    private let domains: TrustDomains
     private(set) var warnings: [(effect: PolicyWarning.Effect, message: String)] = []
 
     init(
-        _ policy: AuthorizationPolicyObject, _ action: Mesh.AuthorizationPolicy.Action, strictDeny: Bool
+        _ policy: AuthorizationPolicyObject, _ action: Mesh.AuthorizationPolicy.Action, strictDeny: Bool,
+        domains: TrustDomains
     ) {
         namespace = policy.metadata.namespace
         isAllow = action == .allow
         self.strictDeny = strictDeny
+        self.domains = domains
     }
 
     /// `nil` when the rule is left out.
@@ -72,8 +75,8 @@ struct RuleTranslation {
         return Match(
             namespaces: source.namespaces.values.map(Self.string),
             notNamespaces: source.namespaces.notValues.map(Self.string),
-            principals: source.principals.values.map(Self.string),
-            notPrincipals: source.principals.notValues.map(Self.string),
+            principals: principals(source.principals.values),
+            notPrincipals: principals(source.principals.notValues),
             serviceAccounts: source.serviceAccounts.values.map(account),
             notServiceAccounts: source.serviceAccounts.notValues.map(account),
             sourceAddresses: source.ipBlocks.values.map(Self.block),
@@ -88,7 +91,7 @@ struct RuleTranslation {
         case "source.namespace":
             return Match(namespaces: values.map(Self.string), notNamespaces: not.map(Self.string))
         case "source.principal":
-            return Match(principals: values.map(Self.string), notPrincipals: not.map(Self.string))
+            return Match(principals: principals(values), notPrincipals: principals(not))
         case "destination.ip":
             return Match(destinationAddresses: values.map(Self.block), notDestinationAddresses: not.map(Self.block))
         case "destination.port":
@@ -111,6 +114,21 @@ struct RuleTranslation {
         if text.hasPrefix("*") { return .suffix(String(text.dropFirst())) }
         if text.hasSuffix("*") { return .prefix(String(text.dropLast())) }
         return .exact(text)
+    }
+
+    /// With aliases, one that names a trust domain of the mesh, or the pointer to its own, means each of them: proxies
+    /// that know of no aliases go by what is written.
+    private func principals(_ texts: [String]) -> [Mesh.AuthorizationPolicy.StringMatch] {
+        var seen: Set<String> = []
+        return texts.flatMap { text -> [String] in
+            guard domains.names.count > 1, !text.hasPrefix("*"), let slash = text.firstIndex(of: "/") else {
+                return [text]
+            }
+            let domain = String(text[..<slash])
+            guard domains.contains(domain) || domain == TrustDomains.pointer else { return [text] }
+            return [text] + domains.names.map { $0 + text[slash...] }
+        }
+        .filter { seen.insert($0).inserted }.map(Self.string)
     }
 
     /// `namespace/name`, or the name alone for one of the policy's namespace.

@@ -15,14 +15,19 @@ struct Surroundings {
     let gateways: NetworkGatewayTable
     let hosts: HostTable
 
-    init(_ configuration: MeshConfiguration, _ all: ObjectSnapshot) {
+    /// - Parameter gateways: Of other clusters.
+    init(_ configuration: MeshConfiguration, _ all: ObjectSnapshot, gateways others: [NetworkGateway] = []) {
         let objects = Self.discovered(configuration, Self.ofRevision(configuration.revision, all))
         self.configuration = configuration
         self.objects = objects
-        network = objects.namespaces[configuration.rootNamespace]?.metadata.labels[Self.networkLabel] ?? ""
+        network = Self.network(configuration, objects)
         waypoints = WaypointTable(objects, network: network)
-        gateways = NetworkGatewayTable(objects)
+        gateways = NetworkGatewayTable(objects, cluster: configuration.clusterID, others: others)
         hosts = HostTable(configuration, objects)
+    }
+
+    static func network(_ configuration: MeshConfiguration, _ objects: ObjectSnapshot) -> String {
+        objects.namespaces[configuration.rootNamespace]?.metadata.labels[networkLabel] ?? ""
     }
 
     /// Configuration that names another control plane's revision is not for this one.

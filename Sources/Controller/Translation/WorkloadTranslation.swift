@@ -5,10 +5,12 @@ import ObjectSource
 /// Pods and workload entries as workloads of the mesh.
 struct WorkloadTranslation {
     private let surroundings: Surroundings
-    private let memberships: Memberships
+    let memberships: Memberships
     private let policies: WorkloadPolicies
 
     static let tunnelLabel = "networking.istio.io/tunnel"
+    /// What an injected sidecar puts on its pod.
+    static let tlsModeLabel = "security.istio.io/tlsMode"
 
     init(_ surroundings: Surroundings, memberships: Memberships, policies: WorkloadPolicies) {
         self.surroundings = surroundings
@@ -18,17 +20,13 @@ struct WorkloadTranslation {
 
     private var configuration: MeshConfiguration { surroundings.configuration }
 
-    func podsNamedOtherwise(than before: WorkloadTranslation) -> [ObjectName] {
-        memberships.podsNamedOtherwise(than: before.memberships)
-    }
-
     /// `nil` for a pod that has ended or has no address yet, or whose namespace is not the mesh's.
     func workload(_ pod: Pod) -> Workload? {
         let addresses = pod.status.podIPs.compactMap { IPAddress($0) }
         guard pod.status.phase?.isTerminal != true, !addresses.isEmpty,
             surroundings.isDiscovered(pod.metadata.namespace)
         else { return nil }
-        let (tunnel, isNative) = Self.tunnel(pod.metadata)
+        let (tunnel, isNative) = tunnel(pod.metadata)
         let workloadName = WorkloadName.of(pod)
         let services = memberships.services(of: pod)
         // A waypoint does not stand behind another one, nor behind itself.
@@ -95,7 +93,7 @@ struct WorkloadTranslation {
         let gateway = surroundings.gateways.address(of: network)
         // Without an address it is reached by its network's gateway or not at all.
         guard !spec.address.isEmpty || gateway != nil else { return nil }
-        let (tunnel, isNative) = Self.tunnel(metadata)
+        let (tunnel, isNative) = tunnel(metadata)
         let name = metadata.labels[WorkloadName.override] ?? metadata.name
         return Workload(
             uid: uid, name: metadata.name, namespace: metadata.namespace, addresses: address.map { [$0] } ?? [],
@@ -116,10 +114,14 @@ struct WorkloadTranslation {
     }
 
     /// What is reported about the capture decides, never what was asked for.
-    private static func tunnel(_ metadata: ObjectMeta) -> (Workload.TunnelProtocol, isNative: Bool) {
-        if metadata.labels[tunnelLabel] == "http" { return (.hbone, true) }
+    private func tunnel(_ metadata: ObjectMeta) -> (Workload.TunnelProtocol, isNative: Bool) {
+        let isNative = metadata.labels[Self.tunnelLabel] == "http"
+        // Who looks for it looks at the label alone, whatever else is said.
+        if configuration.publishesLegacyMTLS, metadata.labels[Self.tlsModeLabel] == "istio" {
+            return (.legacyMTLS, isNative)
+        }
         let isCaptured = metadata.annotations[MeshLabel.redirection] == MeshLabel.redirectionEnabled
-        return (isCaptured ? .hbone : .none, false)
+        return (isNative || isCaptured ? .hbone : .none, isNative)
     }
 }
 

@@ -23,7 +23,7 @@ extension DiscoveryClient: MeshDemand {
     }
 
     /// Calls those whose name has been answered; what was said is in the store.
-    func settle(_ response: ResourceDelta) {
+    func settle(_ response: ReceivedResponse) {
         guard settings.isOnDemand, response.kind == .address else { return }
         let mesh = store.snapshot()
         let waiters = state.withLock { state in

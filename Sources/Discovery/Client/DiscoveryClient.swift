@@ -51,6 +51,9 @@ public final class DiscoveryClient: Sendable {
     /// Says that a change has replaced something in the store.
     private let replaced: AsyncStream<Void>.Continuation
     private let replacements: AsyncStream<Void>
+    /// Says that a change was large.
+    private let enlarged: AsyncStream<Void>.Continuation
+    private let enlargements: AsyncStream<Void>
 
     /// - Throws: ``DiscoveryError`` `configuration` for an address that is none.
     public init(
@@ -64,6 +67,7 @@ public final class DiscoveryClient: Sendable {
         self.logger = logger
         self.onEvent = onEvent
         (replacements, replaced) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        (enlargements, enlarged) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Every type has been received and taken once, on this or an earlier connection.
@@ -81,6 +85,7 @@ public final class DiscoveryClient: Sendable {
     public func run() async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.reclaim() }
+            group.addTask { await self.giveBack() }
             await self.connect()
             group.cancelAll()
         }
@@ -89,12 +94,22 @@ public final class DiscoveryClient: Sendable {
     /// Frees what changes have replaced as soon as no reader holds it, so that none of them has to.
     private func reclaim() async {
         for await _ in replacements {
-            var held = 1
-            while held > 0, !Task.isCancelled {
+            while store.reclaim() > 0, !Task.isCancelled {
                 // Cancelled when the client ends; what is held is freed with the store then.
                 try? await ContinuousClock().sleep(for: .seconds(1))
-                held = store.reclaim()
             }
+        }
+    }
+
+    /// Updates of one change from which on it leaves much behind.
+    private static let largeChange = 1000
+
+    /// Gives back what large changes have left free between what is in use: half as much again as the mesh takes.
+    private func giveBack() async {
+        for await _ in enlargements {
+            // One comes after the other; and a cancelled sleep ends with the stream.
+            try? await ContinuousClock().sleep(for: .milliseconds(500))
+            Heap.giveBack()
         }
     }
 
@@ -219,7 +234,7 @@ public final class DiscoveryClient: Sendable {
             let queue = ResponseQueue()
             async let applied: Void = self.apply(queue) { send.yield($0) }
             do {
-                for try await message in response.messages { await queue.add(message) }
+                for try await message in response.messages { await queue.add(self.receive(message)) }
             } catch {
                 queue.finish()
                 await applied
@@ -236,21 +251,19 @@ public final class DiscoveryClient: Sendable {
         _ queue: ResponseQueue, _ send: (Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Void
     ) async {
         while case let responses = await queue.next(), !responses.isEmpty {
-            let outcomes = responses.map(receive)
-            store.apply(messages: outcomes.map(\.updates))
+            store.apply(messages: responses.map(\.outcome.updates))
             replaced.yield()
+            if responses.reduce(0, { $0 + $1.outcome.updates.count }) >= Self.largeChange { enlarged.yield() }
             // Only now: whoever is told that the client is ready finds the state in the store.
-            state.withLock { state in
-                if state.exchange.isReady { state.isReady = true }
-            }
+            if responses.contains(where: \.outcome.completes) { state.withLock { $0.isReady = true } }
             becameReady.notify()
             for response in responses { settle(response) }
-            for outcome in outcomes { send(outcome.reply) }
+            for response in responses { send(response.outcome.reply) }
         }
     }
 
     /// Takes a response in, but for applying its updates.
-    private func receive(_ response: ResourceDelta) -> DiscoveryExchange.Outcome {
+    private func receive(_ response: ResourceDelta) -> ReceivedResponse {
         let (outcome, isFirst) = state.withLock { state in
             let isFirst = !state.isConnected
             state.isConnected = true
@@ -274,7 +287,8 @@ public final class DiscoveryClient: Sendable {
                     "reasons": "\(outcome.refusals.prefix(5).joined(separator: "; ").prefix(1000))",
                 ])
         }
-        return outcome
+        return ReceivedResponse(
+            outcome: outcome, kind: response.kind, removed: response.removed, bytes: response.resourceBytes)
     }
 }
 

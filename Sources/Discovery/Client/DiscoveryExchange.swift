@@ -32,6 +32,8 @@ package struct DiscoveryExchange: Sendable {
         package var refusals: [String]
         /// Not one of the types asked for.
         package var unknownType = false
+        /// With it, every type has been answered and taken once.
+        package var completes = false
     }
 
     package init(onDemand: Bool = false) { isOnDemand = onDemand }
@@ -131,7 +133,7 @@ package struct DiscoveryExchange: Sendable {
             reply.errorDetail.code = 3  // INVALID_ARGUMENT
             reply.errorDetail.message = Self.summary(refusals)
         }
-        return Outcome(updates: updates, reply: reply, refusals: refusals)
+        return Outcome(updates: updates, reply: reply, refusals: refusals, completes: isReady)
     }
 
     /// All of them as one text, of bounded length: a control plane may get everything wrong.

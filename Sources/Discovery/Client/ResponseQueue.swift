@@ -1,15 +1,24 @@
 import Mesh
 import Synchronization
 
+/// A response that has been read, and what it amounts to.
+struct ReceivedResponse: Sendable {
+    let outcome: DiscoveryExchange.Outcome
+    let kind: ResourceDelta.Kind
+    let removed: [String]
+    /// Of the resources as they came.
+    let bytes: Int
+}
+
 /// Responses that have been read and wait to be applied. One task reads the next while another applies what is there;
 /// and what has come meanwhile is applied together.
 ///
 /// Bounded by the bytes they came in; the stream is not read any further while it is full.
 final class ResponseQueue: Sendable {
-    static let mostBytes = 8 << 20
+    static let mostBytes = 16 << 20
 
     private struct State {
-        var waiting: [ResourceDelta] = []
+        var waiting: [ReceivedResponse] = []
         var bytes = 0
         var isFinished = false
         /// Who waits for a response, and who for room: one task each.
@@ -20,10 +29,10 @@ final class ResponseQueue: Sendable {
     private let state = Mutex(State())
 
     /// Adds a response, and returns when there is room for another. One task only.
-    func add(_ response: ResourceDelta) async {
+    func add(_ response: ReceivedResponse) async {
         let (reader, isFull) = state.withLock { state in
             state.waiting.append(response)
-            state.bytes += response.resourceBytes
+            state.bytes += response.bytes
             return (state.reader.take(), state.bytes >= Self.mostBytes)
         }
         reader?.resume()
@@ -49,7 +58,7 @@ final class ResponseQueue: Sendable {
     }
 
     /// Everything that waits, as soon as there is something; nothing when it is over. One task only.
-    func next() async -> [ResourceDelta] {
+    func next() async -> [ReceivedResponse] {
         await withCheckedContinuation { continuation in
             let isThere = state.withLock { state in
                 if state.isFinished || !state.waiting.isEmpty { return true }

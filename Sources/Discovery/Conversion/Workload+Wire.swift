@@ -13,7 +13,12 @@ extension Istio_Workload_Workload {
         addresses = workload.addresses.map(\.wire)
         hostname = workload.hostname
         network = workload.network
-        tunnelProtocol = workload.tunnelProtocol == .hbone ? .hbone : .none
+        tunnelProtocol =
+            switch workload.tunnelProtocol {
+            case .none: .none
+            case .hbone: .hbone
+            case .legacyMTLS: .legacyIstioMtls
+            }
         trustDomain = workload.trustDomain == Workload.Defaults.trustDomain ? "" : workload.trustDomain
         serviceAccount = workload.serviceAccount
         node = workload.node

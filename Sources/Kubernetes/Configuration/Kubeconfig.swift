@@ -20,6 +20,30 @@ public struct Kubeconfig: Sendable {
             folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
     }
 
+    /// One that comes from elsewhere, as from a Secret. It may name nothing of this machine, neither files nor programs, and
+    /// must say whom to believe.
+    ///
+    /// - Throws: `configuration` for one that does, or that is none.
+    public init(foreign text: String, name: String) throws(KubernetesError) {
+        try self.init(text, name: name, folder: "/")
+        func refuse(_ field: String, _ isThere: Bool) throws(KubernetesError) {
+            guard isThere else { return }
+            throw KubernetesError(
+                .configuration, "\(name) has \(field), which is not taken from a cluster",
+                hint: "give certificates and keys by their -data fields, and a token")
+        }
+        for cluster in content.clusters ?? [] {
+            try refuse("certificate-authority", cluster.cluster.authority?.isEmpty == false)
+            try refuse("insecure-skip-tls-verify", cluster.cluster.insecure == true)
+        }
+        for user in (content.users ?? []).map(\.user) {
+            try refuse("exec", user.exec != nil)
+            try refuse("tokenFile", user.tokenFile?.isEmpty == false)
+            try refuse("client-certificate", user.certificate?.isEmpty == false)
+            try refuse("client-key", user.key?.isEmpty == false)
+        }
+    }
+
     init(_ text: String, name: String, folder: String) throws(KubernetesError) {
         do {
             content = try YAMLDecoder().decode(Content.self, from: text)

@@ -17,6 +17,9 @@ public final class LocalCluster: Sendable {
         public var workers = 1
         /// The agents follow the objects of a cluster by this file instead of the run's folders.
         public var kubeconfig: String?
+        /// The controller is that of a cluster, by this file. ztunnels' tokens and roots are the caller's to put into the
+        /// nodes' folders then, as kubelets do.
+        public var controllerKubeconfig: String?
         /// The agents' `--redirection`; `nil` for their own default.
         public var redirection: String?
         /// The agents' `--redirection-mark`; `nil` for their own default.
@@ -96,11 +99,13 @@ public final class LocalCluster: Sendable {
 
     /// Builds the network and starts the controller and the agents, each as soon as its namespace is there, and waits
     /// for none: they wait for one another where they must.
-    func raise() throws {
+    ///
+    /// - Parameter withController: Otherwise ``startController()`` is the caller's to call.
+    func raise(withController: Bool = true) throws {
         let underlay = Underlay(layout: layout, nodes: configuration.nodes)
         try underlay.makeBridge()
         try underlay.join(.controller)
-        try launchController()
+        if withController { try launchController() }
         for node in nodes {
             try underlay.join(.node(node.index))
             try node.makeFolders()
@@ -135,18 +140,33 @@ public final class LocalCluster: Sendable {
     }
 
     private func launchController() throws {
-        try launch(
-            "controller",
-            [
-                configuration.programs.apus, "controller", "--source", layout.source, "--status", layout.status,
-                "--state", layout.controllerState, "--listen", layout.controllerAddress,
-            ], namespace: RunLayout.namespacePath(layout.controller), log: "\(logs)/controller.log")
+        try launchController("controller", listen: layout.controllerAddress)
     }
 
+    /// Starts a replica of the controller. It is not waited for.
+    ///
+    /// - Parameters:
+    ///   - name: Of the process and its log.
+    ///   - listen: Where it serves, in the controller's namespace.
+    func launchController(_ name: String, listen: String) throws {
+        let objects =
+            configuration.controllerKubeconfig.map { ["--kubeconfig", $0] }
+            ?? ["--source", layout.source, "--status", layout.status, "--state", layout.controllerState]
+        try launch(
+            name, [configuration.programs.apus, "controller"] + objects + ["--listen", listen],
+            namespace: RunLayout.namespacePath(layout.controller), log: controllerLog(name))
+    }
+
+    func controllerLog(_ name: String = "controller") -> String { "\(logs)/\(name).log" }
+
     func waitForController() throws {
+        guard configuration.controllerKubeconfig == nil else {
+            return try waitFor("the controller", of: "controller", log: controllerLog(), in: [logs]) {
+                Files.text(self.controllerLog())?.contains("controller is listening") == true
+            }
+        }
         try waitFor(
-            "the controller's token socket", of: "controller", log: "\(logs)/controller.log",
-            in: [layout.controllerState]
+            "the controller's token socket", of: "controller", log: controllerLog(), in: [layout.controllerState]
         ) { access(self.layout.tokenSocket, F_OK) == 0 }
     }
 

@@ -68,8 +68,9 @@ public struct LocalNode: Sendable {
         let objects =
             configuration.kubeconfig.map { ["--kubeconfig", $0] }
             ?? ["--source", layout.source, "--status", layout.status]
-        return [configuration.programs.apus, "agent", "--node", name, "--run-dir", folder] + objects + [
-            "--token-socket", layout.tokenSocket, "--spawn", "--controller", layout.controllerURL, "--ztunnel-uid",
+        let tokens = configuration.controllerKubeconfig == nil ? ["--token-socket", layout.tokenSocket] : []
+        return [configuration.programs.apus, "agent", "--node", name, "--run-dir", folder] + objects + tokens + [
+            "--spawn", "--controller", layout.controllerURL, "--ztunnel-uid",
             "\(Self.ztunnelUser)", "--log-dir", logs, "--workers", "\(configuration.workers)",
         ]
     }

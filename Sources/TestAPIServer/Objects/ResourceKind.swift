@@ -79,6 +79,11 @@ struct ResourceKinds: Sendable {
         all.values.filter { $0.group == group && $0.versions.contains(version) }.sorted { $0.plural < $1.plural }
     }
 
+    /// Whether a kind that the server knows all along is served.
+    mutating func setServes(_ key: String, _ serves: Bool) {
+        all[key] = serves ? Self.known.first { $0.key == key } : nil
+    }
+
     // MARK: Definitions
 
     /// Takes in what a CustomResourceDefinition defines.

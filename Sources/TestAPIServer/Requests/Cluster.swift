@@ -31,8 +31,8 @@ struct WatchPlan: Sendable {
 struct Cluster: Sendable {
     var store = Store()
     var tokens = TokenAuthority()
-    /// Tokens that never expire, with whose they are.
-    var staticTokens: [String: APIUser] = [:]
+    /// Tokens that never expire, with whose they are and for whom.
+    var staticTokens: [String: (user: APIUser, audiences: [String])] = [:]
     /// Whether roles and bindings decide; otherwise everybody may do all.
     var enforcesRoles = false
     var makeUID: @Sendable () -> String = { UUID().uuidString.lowercased() }

@@ -181,7 +181,7 @@ extension Cluster {
 
     /// Whose token it is, and for whom; a token of a service account or pod that is no more is nobody's.
     func user(of token: String, now: Date) -> (APIUser, audiences: [String])? {
-        if let user = staticTokens[token] { return (user, [TokenAuthority.issuer]) }
+        if let known = staticTokens[token] { return known }
         guard let claims = tokens.check(token, now: now) else { return nil }
         func uid(_ plural: String, _ name: String) -> String? {
             store.kinds.all[plural].flatMap { store.get($0, Store.ID(namespace: claims.namespace, name: name)) }?.uid

@@ -2,6 +2,8 @@
 public struct Faults: Sendable {
     /// By path (`/api/v1/pods`) or the beginning of one with `*` at its end: the status of every answer.
     public var refusals: [String: Int] = [:]
+    /// Tokens whose bearers are not answered at all.
+    public var unanswered: Set<String> = []
     /// Every answer comes so much later.
     public var answerDelay = Duration.zero
     /// Watches are answered with 410, whatever they ask for.

@@ -104,12 +104,59 @@ extension TestAPIServer {
         return perform("POST", path, ["spec": spec]).value.at("status", "token")?.string
     }
 
+    /// A token that nobody issued: who has it is whoever the test says. It never expires.
+    ///
+    /// - Parameters:
+    ///   - user: As TokenReview has users (`username`, `groups`, `extra`); `nil` takes the token back.
+    ///   - audiences: For whom it is; the server's own unless given.
+    public func setToken(_ token: String, _ user: JSON?, audiences: [String]? = nil) {
+        func texts(_ value: JSON?) -> [String] { value?.list?.compactMap(\.string) ?? [] }
+        let known = user.map { user in
+            (
+                user: APIUser(
+                    name: user["username"]?.string ?? "", groups: texts(user["groups"]),
+                    extra: (user["extra"]?.members ?? [:]).mapValues { texts($0) }),
+                audiences: audiences ?? [TokenAuthority.issuer]
+            )
+        }
+        state.withLock { $0.cluster.staticTokens[token] = known }
+    }
+
+    /// Whether the server knows a kind, as after the installation or the removal of its definition. What is stored of it
+    /// stays.
+    /// - Parameter kind: `gateways.gateway.networking.k8s.io`, `pods`.
+    public func setServes(_ kind: String, _ serves: Bool) {
+        state.withLock { $0.cluster.store.kinds.setServes(kind, serves) }
+    }
+
     // MARK: Faults
 
     public var faults: Faults { state.withLock { $0.faults } }
 
-    /// Changes what goes wrong on purpose from now on.
-    public func setFaults(_ body: @Sendable (inout Faults) -> Void) { state.withLock { body(&$0.faults) } }
+    /// Changes what goes wrong on purpose from now on. What was held back is told when nothing is any more.
+    public func setFaults(_ body: @Sendable (inout Faults) -> Void) {
+        state.withLock { state in
+            body(&state.faults)
+            tellHeldBack(&state, settings.clock())
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    ///
+    /// - Parameter cuttingWatches: Watches end in the same moment, so that none that missed something goes on as if it
+    ///   had not.
+    public func heal(cuttingWatches: Bool = false) {
+        let watchers = state.withLock { state in
+            state.faults = Faults()
+            guard cuttingWatches else {
+                tellHeldBack(&state, settings.clock())
+                return [Watcher]()
+            }
+            defer { (state.watchers, state.heldBack) = ([:], []) }
+            return Array(state.watchers.values)
+        }
+        for watcher in watchers { watcher.call.cut() }
+    }
 
     /// Ends all watches at once, in the midst of whatever they tell.
     public func cutWatches() {
@@ -137,7 +184,11 @@ extension TestAPIServer {
     /// Watches that are open.
     public var watches: Int { state.withLock { $0.watchers.count } }
 
+    /// What was written over the network, the oldest first: `MANAGER VERB PLURAL NAMESPACE/NAME SUBRESOURCE`, without
+    /// what there is not. Refusals count.
+    public var writes: [String] { state.withLock { $0.writes } }
+
     /// How often something was asked: `watch`, `get pods`, `patch web`, `delete`; a verb, alone or with the last part
-    /// of the path.
+    /// of the path; `refused`: of whom it did not know, or by ``Faults/refusals``.
     public func count(_ what: String) -> Int { state.withLock { $0.counts[what] ?? 0 } }
 }

@@ -50,6 +50,7 @@ public final class TestAPIServer: Sendable {
         var heldBack: [Store.Change] = []
         var told = 0
         var counts: [String: Int] = [:]
+        var writes: [String] = []
         var listener: (any Channel)?
         var connections: [ObjectIdentifier: any Channel] = [:]
         var port = 0
@@ -64,7 +65,7 @@ public final class TestAPIServer: Sendable {
         let credentials = settings.usesTLS ? try Self.credentials(settings) : nil
         var cluster = Cluster(authority: credentials?.authority, now: settings.clock())
         cluster.enforcesRoles = settings.enforcesRoles
-        cluster.staticTokens[adminToken] = .admin
+        cluster.staticTokens[adminToken] = (.admin, [TokenAuthority.issuer])
         cluster.store.historyLimit = settings.historyLimit
         state = Mutex(State(cluster: cluster, credentials: credentials, tls: try credentials?.tlsContext()))
     }
@@ -174,12 +175,16 @@ public final class TestAPIServer: Sendable {
         state.withLock { state in
             var call = call
             if let status = state.faults.refusal(of: call.request.path) {
+                state.counts["refused", default: 0] += 1
                 return Self.send(APIFailure(status, Self.reason(status), "refused by a test"), to: call)
             }
             let now = settings.clock()
             guard let user = user(of: call, &state, now) else {
+                state.counts["refused", default: 0] += 1
                 return Self.send(APIFailure(401, "Unauthorized", "Unauthorized"), to: call)
             }
+            // The connection stays, and nothing is said.
+            if let token = call.token, state.faults.unanswered.contains(token) { return }
             call.request.user = user
             Self.count(call.request, &state)
             if state.faults.expiresPages, call.request.query["continue"] ?? "" != "" {
@@ -231,7 +236,18 @@ public final class TestAPIServer: Sendable {
         let verb = request.method == "GET" ? request.isTrue("watch") ? "watch" : "get" : request.method.lowercased()
         state.counts["\(verb) \(plural)", default: 0] += 1
         state.counts[verb, default: 0] += 1
+        guard verb != "get", verb != "watch", case .objects(let place)? = try? request.target() else { return }
+        if state.writes.count >= Self.writesKept { state.writes.removeFirst(Self.writesKept / 2) }
+        let manager = request.query["fieldManager"] ?? ""
+        // A create has its object's name in the body, if it has one.
+        let name = place.name.isEmpty ? (try? request.value().name) ?? "" : place.name
+        let object = place.namespace.isEmpty ? name : "\(place.namespace)/\(name)"
+        state.writes.append(
+            [manager, verb == "post" ? "create" : verb, place.plural, object, place.subresource]
+                .filter { !$0.isEmpty }.joined(separator: " "))
     }
+
+    private static let writesKept = 10_000
 
     // MARK: Watches
 
@@ -271,11 +287,16 @@ public final class TestAPIServer: Sendable {
         guard !changes.isEmpty else { return }
         state.told = state.cluster.store.version
         guard !state.faults.isSilent else { return }
-        guard state.faults.reverses > 1 else {
+        guard state.faults.reverses > 1 || !state.heldBack.isEmpty else {
             for change in changes { tell(change, state, now) }
             return
         }
         state.heldBack += changes
+        tellHeldBack(&state, now)
+    }
+
+    /// The latest first, once there are enough.
+    func tellHeldBack(_ state: inout State, _ now: Date) {
         guard state.heldBack.count >= state.faults.reverses else { return }
         for change in state.heldBack.reversed() { tell(change, state, now) }
         state.heldBack = []

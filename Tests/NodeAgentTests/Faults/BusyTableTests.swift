@@ -3,6 +3,7 @@ import LinuxNetwork
 import Netlink
 import Redirection
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxNetwork
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -8,6 +8,7 @@ import ObjectSource
 import Observability
 import Redirection
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import NodeAgent

@@ -2,6 +2,7 @@ import CNI
 import Glibc
 import Handover
 import LinuxNetwork
+import TestSupport
 import Testing
 
 @testable import NodeAgent

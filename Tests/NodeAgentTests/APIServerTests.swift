@@ -1,16 +1,17 @@
 import Kubernetes
 import ObjectSource
+import TestSupport
 import Testing
 
 @testable import NodeAgent
 
-/// The agent and an API server that was written apart from it.
-@Suite("The agent and a foreign API server", .serialized)
-struct ForeignClusterTests {
+/// The agent and an API server.
+@Suite("The agent on an API server", .serialized)
+struct APIServerTests {
     @Test("a label on the namespace takes a running pod in and its removal lets it go, and the cluster is told")
     func label() async throws {
         let folder = try TemporaryFolder()
-        let cluster = try ForeignCluster(folder)
+        let cluster = try await TestCluster()
         try await cluster.createNamespace("shop")
         let agent = try await ClusterAgent(cluster, folder)
         let uid = try await cluster.createPod("web")
@@ -35,7 +36,7 @@ struct ForeignClusterTests {
     @Test("a pod that is attached before the agent has heard of it waits for the news, and starts captured")
     func early() async throws {
         let folder = try TemporaryFolder()
-        let cluster = try ForeignCluster(folder)
+        let cluster = try await TestCluster()
         try await cluster.createNamespace("shop")
         try await cluster.label("shop", ambient: true)
         let agent = try await ClusterAgent(cluster, folder)
@@ -51,7 +52,7 @@ struct ForeignClusterTests {
     @Test("while the API server is dead all stays as it is and is kept up; when it is back, so is everything else")
     func death() async throws {
         let folder = try TemporaryFolder()
-        let cluster = try ForeignCluster(folder)
+        let cluster = try await TestCluster()
         try await cluster.createNamespace("shop")
         try await cluster.label("shop", ambient: true)
         let agent = try await ClusterAgent(cluster, folder, objectWait: .milliseconds(300))
@@ -61,7 +62,7 @@ struct ForeignClusterTests {
         #expect(await agent.call(.add, "web", pod).code == 0)
         try await eventually("told") { try await cluster.annotation(of: "web") == "enabled" }
 
-        cluster.die()
+        await cluster.die()
         try await eventually("noticed") { agent.source.health.problem != nil }
         try pod.harm()
         try await eventually("repaired all the same") { try pod.drift().isEmpty }
@@ -73,7 +74,7 @@ struct ForeignClusterTests {
         agent.keeper.setServes(false, state: .failed)
         #expect(try pod.drift().isEmpty)
 
-        try cluster.revive()
+        try await cluster.revive()
         try await eventually("told late", within: .seconds(30)) {
             try await cluster.annotation(of: "web") == "pending"
         }
@@ -91,7 +92,7 @@ struct ForeignClusterTests {
     @Test("from one label to the capture of thirty pods, each of them proven and told")
     func many() async throws {
         let folder = try TemporaryFolder()
-        let cluster = try ForeignCluster(folder)
+        let cluster = try await TestCluster()
         try await cluster.createNamespace("shop")
         let agent = try await ClusterAgent(cluster, folder)
         let pods = try (1...30).map { try FakePod("10.99.1.\($0)") }

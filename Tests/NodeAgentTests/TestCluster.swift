@@ -4,51 +4,28 @@ import Kubernetes
 import Logging
 import ObjectSource
 import Observability
+import TestAPIServer
+import TestSupport
 import Testing
 
 @testable import NodeAgent
 
-/// An API server as `Tests/Peers/kube_api.py` plays it, and a client to do there what users and kubelet do.
-final class ForeignCluster: @unchecked Sendable {
-    // One test uses it, in one task.
-    private var process = Process()
-    private let state: String
-    let port: Int
+/// An API server in this process, and a client to do there what users and kubelet do.
+final class TestCluster: Sendable {
+    private let server: TestAPIServer
     let client: KubernetesClient
 
-    init(_ folder: TemporaryFolder) throws {
-        state = folder.path + "/cluster.json"
-        let (process, port) = try Self.start(port: 0, state)
-        self.process = process
-        self.port = port
-        client = KubernetesClient(ClusterConfiguration(server: "http://127.0.0.1:\(port)"))
-    }
-
-    // SIGTERM may be blocked in what this process starts.
-    deinit { kill(process.processIdentifier, SIGKILL) }
-
-    private static func start(port: Int, _ state: String) throws -> (Process, Int) {
-        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appending(path: "Peers/kube_api.py").path
-        let (process, output) = (Process(), Pipe())
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["python3", script, String(port), state]
-        process.standardOutput = output
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        // "port N", or nothing when it could not listen.
-        let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-        let number = line.split(whereSeparator: \.isWhitespace).last.flatMap { Int($0) }
-        return (process, try #require(number, "the API server did not start"))
+    init() async throws {
+        var settings = TestAPIServer.Settings()
+        settings.usesTLS = false
+        server = try await TestAPIServer.start(settings)
+        client = KubernetesClient(server.clientConfiguration)
     }
 
     /// As SIGKILL has it.
-    func die() {
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-    }
+    func die() async { await server.stop() }
 
-    func revive() throws { (process, _) = try Self.start(port: port, state) }
+    func revive() async throws { try await server.resume() }
 
     // MARK: What users and kubelet do
 
@@ -72,7 +49,6 @@ final class ForeignCluster: @unchecked Sendable {
             [
                 "apiVersion": "v1", "kind": "Pod", "metadata": ["name": .string(name)],
                 "spec": ["nodeName": .string(node), "containers": [["name": "main", "image": "i"]]],
-                "status": ["phase": "Pending"],
             ], namespace: "shop")
         return try #require(pod["metadata"]?["uid"]?.string)
     }
@@ -97,7 +73,7 @@ final class ClusterAgent: Sendable {
     private let events: ClusterEventRecorder
     private let task: Task<Void, any Error>
 
-    init(_ cluster: ForeignCluster, _ folder: TemporaryFolder, objectWait: Duration = .seconds(5)) async throws {
+    init(_ cluster: TestCluster, _ folder: TemporaryFolder, objectWait: Duration = .seconds(5)) async throws {
         let log = Logger(label: "agent") { _ in SwiftLogNoOpLogHandler() }
         var times = ReflectorSettings()
         times.longestPause = .milliseconds(300)

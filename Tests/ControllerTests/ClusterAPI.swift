@@ -3,81 +3,46 @@ import Foundation
 import Kubernetes
 import Logging
 import ObjectSource
+import Synchronization
+import TestAPIServer
+import TestSupport
 import Testing
 
 @testable import Controller
 @testable import Identity
 
-/// Waits until a condition holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        try #require(ContinuousClock.now < deadline, "not in time: \(what)")
-        try await ContinuousClock().sleep(for: .milliseconds(20))
-    }
-}
-
-/// An API server as `Tests/Peers/kube_api.py` plays it, and a client to do there what users do.
-final class ForeignAPI: @unchecked Sendable {
-    static let kinds =
-        "services,endpointslices,authorizationpolicies,serviceentries,gateways,gatewayclasses,configmaps,secrets,leases,"
-        + "tokenreviews"
-
-    // One test uses it, in one task.
-    private var process: Process
-    private let folder: String
-    private let kinds: String
-    let port: Int
+/// An API server in this process, and a client to do there what users do.
+final class ClusterAPI: Sendable {
+    let server: TestAPIServer
     let client: KubernetesClient
+    private let issued = Mutex<Set<String>>([])
 
-    init(kinds: String = ForeignAPI.kinds) throws {
-        folder = NSTemporaryDirectory() + "apus-api-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        self.kinds = kinds
-        (process, port) = try Self.start(port: 0, folder + "/state.json", kinds)
-        client = KubernetesClient(ClusterConfiguration(server: "http://127.0.0.1:\(port)"))
-    }
+    var port: Int { server.port }
 
-    deinit {
-        // SIGTERM may be blocked in what this process starts.
-        kill(process.processIdentifier, SIGKILL)
-        // Left in the machine's temporary files otherwise.
-        try? FileManager.default.removeItem(atPath: folder)
-    }
-
-    private static func start(port: Int, _ state: String, _ kinds: String) throws -> (Process, Int) {
-        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appending(path: "Peers/kube_api.py").path
-        let (process, output) = (Process(), Pipe())
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["python3", script, String(port), state, kinds]
-        process.standardOutput = output
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        // "port N", or nothing when it could not listen.
-        let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-        let number = line.split(whereSeparator: \.isWhitespace).last.flatMap { Int($0) }
-        return (process, try #require(number, "the API server did not start"))
+    init() async throws {
+        var settings = TestAPIServer.Settings()
+        settings.usesTLS = false
+        server = try await TestAPIServer.start(settings)
+        client = KubernetesClient(server.clientConfiguration)
     }
 
     /// As SIGKILL has it.
-    func die() {
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-    }
+    func die() async { await server.stop() }
 
-    func revive() throws { (process, _) = try Self.start(port: port, folder + "/state.json", kinds) }
+    func revive() async throws { try await server.resume() }
 
     /// A client that shows a token, as each replica has its own.
     func client(token: String) -> KubernetesClient {
+        admit(token)
         var settings = ClientSettings()
         settings.requestTimeout = .seconds(2)
         settings.fieldManager = "apus-controller"
         return KubernetesClient(
-            ClusterConfiguration(server: "http://127.0.0.1:\(port)", credentials: .token(token)), settings: settings)
+            ClusterConfiguration(server: server.url, credentials: .token(token)), settings: settings)
     }
+
+    /// Lets a token's bearer in.
+    func admit(_ token: String) { server.setToken(token, ["username": "replica", "groups": ["system:masters"]]) }
 
     // MARK: What users and kubelets do
 
@@ -97,13 +62,13 @@ final class ForeignAPI: @unchecked Sendable {
 
     @discardableResult
     func pod(_ name: String, account: String, node: String, in namespace: String = "shop") async throws -> String {
-        try await create(
-            .pods, name, in: namespace,
-            [
-                "spec": ["nodeName": .string(node), "serviceAccountName": .string(account)],
-                "status": ["phase": "Running"],
-            ])
-        let pod = try await client.get(.pods, name, namespace: namespace)
+        let spec: JSON = [
+            "nodeName": .string(node), "serviceAccountName": .string(account),
+            "containers": [["name": "main", "image": "i"]],
+        ]
+        try await create(.pods, name, in: namespace, ["spec": spec])
+        let pod = try await client.patch(
+            .pods, name, .merge(["status": ["phase": "Running"]]), namespace: namespace, subresource: "status")
         return try #require(pod["metadata"]?["uid"]?.string)
     }
 
@@ -112,10 +77,7 @@ final class ForeignAPI: @unchecked Sendable {
     func denyByPath(_ name: String, in namespace: String = "shop") async throws {
         try await create(
             Self.policies, name, in: namespace,
-            [
-                "metadata": ["generation": 3],
-                "spec": ["action": "DENY", "rules": [["to": [["operation": ["paths": ["/admin"]]]]]]],
-            ])
+            ["spec": ["action": "DENY", "rules": [["to": [["operation": ["paths": ["/admin"]]]]]]]])
     }
 
     func condition(_ type: String, of policy: String, in namespace: String = "shop") async throws -> DocumentNode? {
@@ -123,26 +85,23 @@ final class ForeignAPI: @unchecked Sendable {
             .first { $0["type"]?.string == type }
     }
 
-    /// Says what TokenReview is to know of tokens.
-    func tokens(_ tokens: [String: JSON]) async throws {
-        try await put("tokens", tokens.mapValues { .string(String(decoding: $0.bytes, as: UTF8.self)) })
+    /// Says what TokenReview is to know of tokens; of those from before it knows nothing any more.
+    func tokens(_ tokens: [String: JSON]) {
+        let old = issued.withLock { issued in
+            defer { issued = Set(tokens.keys) }
+            return issued
+        }
+        for token in old { server.setToken(token, nil) }
+        for (token, user) in tokens {
+            guard case .object(let fields) = user, case .list(let audiences)? = fields["audiences"] else { continue }
+            server.setToken(
+                token, user,
+                audiences: audiences.compactMap { if case .string(let text) = $0 { text } else { nil } })
+        }
     }
 
     /// Who gets no answer.
-    func away(_ tokens: [String]) async throws {
-        try await put("away", Dictionary(uniqueKeysWithValues: tokens.map { ($0, "yes") }))
-    }
-
-    private func put(_ name: String, _ data: [String: JSON]) async throws {
-        do throws(KubernetesError) {
-            try await client.update(
-                .configMaps, name,
-                ["metadata": ["name": .string(name), "namespace": "kube-system"], "data": .object(data)],
-                namespace: "kube-system")
-        } catch {
-            try await create(.configMaps, name, in: "kube-system", ["data": .object(data)])
-        }
-    }
+    func away(_ tokens: [String]) { server.setFaults { $0.unanswered = Set(tokens) } }
 
     static func podToken(
         _ account: String, pod: String, uid: String, in namespace: String = "istio-system", node: String? = nil
@@ -156,12 +115,6 @@ final class ForeignAPI: @unchecked Sendable {
             "audiences": ["istio-ca"], "username": .string("system:serviceaccount:\(namespace):\(account)"),
             "groups": ["system:serviceaccounts", "system:authenticated"], "extra": .object(extra),
         ]
-    }
-
-    /// Who wrote what: `MANAGER VERB PLURAL NAMESPACE/NAME SUBRESOURCE` a line.
-    func writes() async throws -> [String] {
-        try await client.get(.configMaps, "writes", namespace: "kube-system")["data"]?["lines"]?.string?
-            .split(separator: "\n").map(String.init) ?? []
     }
 
     func roots(in namespace: String) async throws -> String? {
@@ -184,7 +137,7 @@ final class Replica: Sendable {
     private let task: Task<Void, any Error>
 
     init(
-        _ name: String, _ api: ForeignAPI, now: @escaping @Sendable () -> Date = { Date() },
+        _ name: String, _ api: ClusterAPI, now: @escaping @Sendable () -> Date = { Date() },
         authority: @Sendable (inout AuthorityKeeper.Settings) -> Void = { _ in },
         _ change: @Sendable (inout ClusterControllerSettings) -> Void = { _ in }
     ) {
