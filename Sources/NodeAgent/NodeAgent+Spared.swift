@@ -12,7 +12,10 @@ extension NodeAgent {
         let since = ContinuousClock.now
         let pause = configuration.sparedPoll
         pod.sparedWatch = Task {
-            while await self.lookAfterSpared(id, generation, since: since), !Task.isCancelled {
+            // Twice at least: what was half open at first shows at the second look.
+            var isFirst = true
+            while await self.lookAfterSpared(id, generation, since: since) || isFirst, !Task.isCancelled {
+                isFirst = false
                 // Ends early when the pod or the agent ends; the loop sees it.
                 try? await Task.sleep(for: pause)
             }

@@ -15,7 +15,8 @@ struct HTTP2PlainFieldsTests {
     private static let limit = 65536
 
     private func decoded(_ block: [UInt8]) throws -> [[String]] {
-        var decoder = HPACKDecoder(allocator: ByteBufferAllocator())
+        var decoder = HPACKDecoder(
+            allocator: ByteBufferAllocator(), maxDynamicTableSize: 4096, maxHeaderListSize: Self.limit)
         var buffer = ByteBuffer(bytes: block)
         return try decoder.decodeHeaders(from: &buffer).map { [$0.name, $0.value] }
     }

@@ -93,7 +93,7 @@ final class FakePod: Sendable {
 
 /// A connection between a pod and somebody outside of it.
 final class PodConnection: Sendable {
-    private let world: NetworkNamespace
+    let world: NetworkNamespace
     private let descriptors: [CInt]
 
     /// Gives the pod a link to a namespace of its own, and connects across it.

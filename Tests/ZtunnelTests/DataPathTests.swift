@@ -53,6 +53,32 @@ struct DataPathTests {
         }
     }
 
+    @Test("an application that speaks first is heard, also by a client after one that spoke first")
+    func speakers() async throws {
+        try await node { node, client, server in
+            let listener = try server.listen(port: 8080)
+            // Each is dialed as suits the one before it.
+            for clientBegins in [true, true, false, true, false, false] {
+                let connection = try client.connect(to: Endpoint(server.v4, 8080))
+                if clientBegins { try Talk.send(connection.raw, "me") }
+                let accepted = try Talk.accept(listener)
+                defer { close(accepted.fd) }
+                if !clientBegins {
+                    try Talk.send(accepted.fd, "you")
+                    #expect(try Talk.receive(connection.raw, 3) == "you")
+                    try Talk.send(connection.raw, "me")
+                }
+                #expect(try Talk.receive(accepted.fd, 2) == "me")
+                shutdown(accepted.fd, CInt(SHUT_WR))
+                #expect(try Talk.receive(connection.raw) == "")
+                Sockets.shutdownWrite(connection.raw)
+                #expect(try Talk.receive(accepted.fd) == "")
+            }
+            try eventually("all have ended in order") { try node.log().split(separator: "\n").count == 12 }
+            #expect(try !node.log().contains("error="))
+        }
+    }
+
     @Test("a pod outside the mesh is reached in plain TCP")
     func passthrough() async throws {
         try await node(hbone: false) { node, client, server in

@@ -47,7 +47,7 @@ final class OutboundConnection: PodConnection {
     convenience init(_ proxy: PodProxy, _ accepted: consuming Sockets.Accepted) {
         let peer = accepted.peer
         let descriptor = accepted.takeDescriptor()
-        let destination = Sockets.originalDestination(descriptor.raw) ?? Sockets.localEndpoint(descriptor.raw)
+        let destination = proxy.destination(of: descriptor.raw)
         self.init(proxy, descriptor, from: peer, to: destination, isNamed: false)
     }
 

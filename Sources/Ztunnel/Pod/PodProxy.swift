@@ -86,6 +86,9 @@ final class PodProxy {
     private var waitingForWorkload: [ObjectIdentifier: WorkloadWait] = [:]
     private var whenDrained: (() -> Void)?
     private(set) var isDraining = false
+    /// Of the listener for captured connections.
+    private let outboundPort: UInt16?
+    private var captureTranslates = true
     /// The pod's record, and of which state of the mesh.
     private var own: (revision: UInt64, workload: Workload?)?
     /// Counts the pod's inbound connections, those of the other workers too.
@@ -103,6 +106,7 @@ final class PodProxy {
             loop: worker.loop, pod: pod, waits: worker.services.metrics.stockWaits,
             limits: worker.services.configuration.silenceLimits)
         limiter = worker.services.limiters.of(pod.uid)
+        outboundPort = pod.captured.flatMap { Sockets.localEndpoint($0.outbound.raw)?.port }
         do throws(SystemError) {
             if let captured = pod.captured {
                 acceptors.append(
@@ -153,6 +157,21 @@ final class PodProxy {
         worker.socketsOpen(.source).increment()
         outbound[ObjectIdentifier(connection)] = connection
         return connection
+    }
+
+    /// Where a captured connection was meant to go. Where capture translates, netfilter knows; elsewhere it is the address
+    /// that has accepted it. The way that was right for the last one is tried first.
+    func destination(of accepted: CInt) -> Endpoint? {
+        if captureTranslates, let original = Sockets.originalDestination(accepted) { return original }
+        let local = Sockets.localEndpoint(accepted)
+        // Translation leads to the listener's own port.
+        guard local?.port == outboundPort else {
+            captureTranslates = false
+            return local
+        }
+        guard !captureTranslates, let original = Sockets.originalDestination(accepted) else { return local }
+        captureTranslates = true
+        return original
     }
 
     /// A connection of the pod that has said by SOCKS5 where it goes.
