@@ -134,6 +134,9 @@ public final class HBONEStream {
         }
     }
 
+    /// Lets the application's socket acknowledge at once what it has held back (TCP_QUICKACK).
+    public func acknowledge() { if descriptor >= 0 { Sockets.acknowledge(descriptor) } }
+
     /// Gives the stream up: the peer sees a reset, and so does the application. ``HBONEStreamDelegate/streamEnded(_:_:)``
     /// follows with this error before the call returns.
     public func abort(_ error: HBONEError) {

@@ -174,6 +174,21 @@ public enum Sockets {
         try set(fd, CInt(IPPROTO_TCP), Glibc.TCP_NODELAY, 1, "TCP_NODELAY")
     }
 
+    /// Before connect(): the last packet of the handshake waits for the first bytes that are sent, or for
+    /// ``acknowledge(_:)``, for 200 ms at most.
+    public static func holdAcknowledgement(_ fd: CInt) {
+        var value: CInt = 1
+        // What cannot be held back goes at once, which is as good.
+        _ = setsockopt(fd, CInt(IPPROTO_TCP), Glibc.TCP_DEFER_ACCEPT, &value, socklen_t(MemoryLayout<CInt>.size))
+    }
+
+    /// Acknowledges at once what was held back.
+    public static func acknowledge(_ fd: CInt) {
+        var value: CInt = 1
+        // It fails on a connection that is over, which has nothing to acknowledge.
+        _ = setsockopt(fd, CInt(IPPROTO_TCP), Glibc.TCP_QUICKACK, &value, socklen_t(MemoryLayout<CInt>.size))
+    }
+
     /// Seconds of silence before the first probe, seconds between probes, probes before the connection is given up.
     public static func setKeepAlive(_ fd: CInt, idle: CInt, interval: CInt, count: CInt) throws(SystemError) {
         try set(fd, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE")

@@ -121,11 +121,12 @@ final class LineWriter<Item: Sendable>: Sendable {
         output.withLock { output in
             while true {
                 let more = queue.withLock { queue in
-                    let count = Swift.min(batchSize, queue.items.count)
-                    output.batch.append(contentsOf: queue.items.prefix(count))
-                    queue.items.removeFirst(count)
-                    queue.isDraining = count > 0
-                    return count > 0
+                    // One by one they are moved; a slice of the queue would copy each.
+                    while output.batch.count < batchSize, let item = queue.items.popFirst() {
+                        output.batch.append(item)
+                    }
+                    queue.isDraining = !output.batch.isEmpty
+                    return queue.isDraining
                 }
                 guard more else { return }
                 for item in output.batch { render(item, &output.bytes) }

@@ -105,6 +105,7 @@ public struct NftablesBackend: RedirectionBackend {
             var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
             SecondLine.change(from: line, to: plan, phase, &batch)
             try nftables.commit(batch)
+            if phase == .capturing, !batch.isEmpty { try ForgottenConnections.forget(&routes) }
             if let forged, plan.requiresSeal, phase == .capturing {
                 try ForgedMarks.drop(forged)
             } else {

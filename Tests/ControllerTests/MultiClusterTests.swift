@@ -264,7 +264,7 @@ struct MultiClusterTests {
             return
         }
         #expect(next.pods.isEmpty)
-        let standIn = others.resources.compactMap { resource -> Workload? in
+        let standIn = others.resources.values.joined().compactMap { resource -> Workload? in
             guard case .workload(let workload) = resource, workload.uid == Self.standIn else { return nil }
             return workload
         }

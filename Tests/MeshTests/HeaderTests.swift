@@ -135,6 +135,7 @@ struct ForwardedTests {
             "\($0.source.map(\.description) ?? "-") \($0.host ?? "-")"
         }
         #expect(line == row.expect)
+        #expect(Forwarded.host(in: row.header) == Forwarded(headerValue: row.header)?.host)
     }
 
     @Test("longer than the bound is malformed")

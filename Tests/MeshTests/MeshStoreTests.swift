@@ -26,6 +26,28 @@ struct MeshStoreTests {
         #expect(store.version == 3 && store.snapshot().workloadCount == 2)
     }
 
+    @Test("the revision is another after every change, and the same as long as nothing changes")
+    func revision() {
+        let store = MeshStore()
+        var seen = [store.snapshot().revision]
+        for update: MeshUpdate in [
+            .workload(pod("a", ["10.0.0.1"])), .service(service("s", ["10.1.0.1"])), .remove(pod("a", []).uid),
+        ] {
+            store.apply([update])
+            #expect(!seen.contains(store.snapshot().revision))
+            seen.append(store.snapshot().revision)
+            store.apply([.remove("nobody")])
+            #expect(store.snapshot().revision == seen.last)
+        }
+        // Alone, and with a copy: each says what was changed in it alone.
+        var state = store.snapshot()
+        let before = state.revision
+        _ = state.apply(.workload(pod("b", [])))
+        let between = state.revision
+        _ = state.apply(.workload(pod("c", [])))
+        #expect(before < between && between < state.revision && store.snapshot().revision == before)
+    }
+
     @Test("readers see whole changes only")
     func wholeChanges() async {
         let store = MeshStore()

@@ -57,6 +57,9 @@ struct ReusedPortTests {
             let far = try Listener(target, in: network.world)
             try backend.apply(RedirectionPlan(), in: network.pod)
             try backend.leave(RedirectionPlan(), in: network.pod)
+            let lasting = try Stream(family: family, in: network.pod)
+            try lasting.connect(to: target)
+            let lastingFar = try far.accept().stream
             do {
                 let direct = try Self.client(Network.podAddress(family), in: network.pod)
                 try direct.connect(to: target)
@@ -70,6 +73,9 @@ struct ReusedPortTests {
             try app.connect(to: target)
             try Self.finish(app, ztunnel.outbound)
             #expect(!far.hasConnection)
+            // One of the same time that is still open goes on.
+            try lasting.exchange(with: lastingFar)
+            try lastingFar.exchange(with: lasting)
         }
     }
 
@@ -84,6 +90,9 @@ struct ReusedPortTests {
             let app = try Listener(Endpoint(any(family), 8080), in: network.pod)
             try backend.apply(RedirectionPlan(), in: network.pod)
             try backend.leave(RedirectionPlan(), in: network.pod)
+            let lasting = try Stream(family: family, in: network.world)
+            try lasting.connect(to: target)
+            let lastingNear = try app.accept().stream
             do {
                 let direct = try Self.client(Network.worldAddress(family), in: network.world)
                 try direct.connect(to: target)
@@ -97,6 +106,8 @@ struct ReusedPortTests {
             try client.connect(to: target)
             try Self.finish(client, ztunnel.inbound)
             #expect(!app.hasConnection)
+            try lasting.exchange(with: lastingNear)
+            try lastingNear.exchange(with: lasting)
         }
     }
 

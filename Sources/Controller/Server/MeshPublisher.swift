@@ -15,10 +15,8 @@ final class MeshPublisher: Sendable {
         var conditions: [ObjectCondition] = []
         /// Pods by name, as published.
         var workloads: [ObjectName: Workload] = [:]
-        /// What is no pod: its names, by type.
-        var others: [String: Set<String>] = [:]
-        /// How many workloads of it.
-        var otherWorkloads = 0
+        /// What is no pod, as it was translated in parts.
+        var others: [String: Part] = [:]
         var mark: DiscoveryServer.Mark?
         /// Of the objects.
         var version: UInt64 = 0
@@ -83,23 +81,17 @@ final class MeshPublisher: Sendable {
         report(outcome.clusterWarnings)
         let mark = try server.publish(outcome.resources)
         var pods: [ObjectName: Workload] = [:]
-        var others = Others()
-        for resource in outcome.resources {
-            if case .workload(let workload) = resource {
-                let name = ObjectName(namespace: workload.namespace, name: workload.name)
-                if translation.isPod(workload, name) {
-                    pods[name] = workload
-                    continue
-                }
-            }
-            others.add(resource)
+        for case .workload(let workload) in outcome.resources {
+            let name = ObjectName(namespace: workload.namespace, name: workload.name)
+            if translation.isPod(workload, name) { pods[name] = workload }
         }
         state.withLock { state in
             state.workloads = pods
+            state.others = outcome.others.mapValues { Part($0) }
             state.mark = mark
             state.conditions = outcome.conditions
         }
-        count(others)
+        count()
     }
 
     private func publish(_ changes: MeshTranslator.Changes) throws {
@@ -107,54 +99,51 @@ final class MeshPublisher: Sendable {
         var removed = [
             TypeURL.address: Set(changes.pods.compactMap { $0.value == nil ? translation.uid(ofPod: $0.key) : nil })
         ]
-        var others: Others?
-        if let outcome = changes.others {
-            report(outcome.warnings)
-            report(outcome.clusterWarnings)
-            resources += outcome.resources
-            let now = outcome.resources.reduce(into: Others()) { $0.add($1) }
-            for (type, names) in state.withLock({ $0.others }) {
-                removed[type, default: []].formUnion(names.subtracting(now.names[type] ?? []))
+        var parts: [String: Part] = [:]
+        if let others = changes.others {
+            report(others.warnings)
+            report(others.clusterWarnings)
+            parts = others.resources.mapValues { Part($0) }
+            resources += others.resources.values.joined()
+            let before = state.withLock { $0.others }
+            for (name, part) in parts {
+                for (type, names) in before[name]?.names ?? [:] {
+                    removed[type, default: []].formUnion(names.subtracting(part.names[type] ?? []))
+                }
             }
-            others = now
         }
         let mark = try server.publish(resources, removing: removed)
         state.withLock { state in
             for (name, workload) in changes.pods { state.workloads[name] = workload }
+            for (name, part) in parts { state.others[name] = part.names.isEmpty ? nil : part }
+            if let others = changes.others { state.conditions = others.conditions }
             state.mark = mark
-            if let outcome = changes.others { state.conditions = outcome.conditions }
         }
-        count(others)
+        count()
     }
 
-    /// What is published and no pod.
-    private struct Others {
+    /// Some of what is published and no pod.
+    private struct Part {
         var names: [String: Set<String>] = [:]
         var (workloads, services, policies) = (0, 0, 0)
 
-        mutating func add(_ resource: MeshResource) {
-            names[resource.typeURL, default: []].insert(resource.name)
-            switch resource {
-            case .workload: workloads += 1
-            case .service: services += 1
-            case .policy: policies += 1
+        init(_ resources: [MeshResource]) {
+            for resource in resources {
+                names[resource.typeURL, default: []].insert(resource.name)
+                switch resource {
+                case .workload: workloads += 1
+                case .service: services += 1
+                case .policy: policies += 1
+                }
             }
         }
     }
 
-    /// - Parameter others: `nil` when they are what they were.
-    private func count(_ others: Others?) {
-        let workloads = state.withLock { state in
-            if let others {
-                state.others = others.names
-                state.otherWorkloads = others.workloads
-            }
-            return state.workloads.count + state.otherWorkloads
-        }
-        metrics.resources.with(["workload"]).set(Int64(workloads))
-        guard let others else { return }
-        metrics.resources.with(["service"]).set(Int64(others.services))
-        metrics.resources.with(["policy"]).set(Int64(others.policies))
+    private func count() {
+        let (pods, parts) = state.withLock { ($0.workloads.count, $0.others) }
+        metrics.resources.with(["workload"]).set(Int64(parts.values.reduce(pods) { $0 + $1.workloads }))
+        metrics.resources.with(["service"]).set(Int64(parts.values.reduce(0) { $0 + $1.services }))
+        metrics.resources.with(["policy"]).set(Int64(parts.values.reduce(0) { $0 + $1.policies }))
     }
 
     private func report(_ problems: [ObjectProblem]) {

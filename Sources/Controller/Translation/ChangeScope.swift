@@ -8,11 +8,13 @@ import ObjectSource
 struct ChangeScope {
     /// Whose pods are concerned.
     private(set) var namespaces: Set<String> = []
+    /// Of what is no pod, those whose own has to be made anew (``MeshTranslation/Prepared/others``).
+    private(set) var others: Set<String> = []
     private(set) var nodes: Set<String> = []
     /// Pods that changed themselves.
     private(set) var pods: Set<ObjectName> = []
-    /// What is no pod, and what pods are made with, has to be made anew.
-    private(set) var concernsOthers = false
+    /// What pods are made with, and what is no pod, has to be made anew.
+    var concernsOthers: Bool { !others.isEmpty || !nodes.isEmpty }
 
     /// - Returns: `nil` when everything is concerned.
     init?(from old: ObjectSnapshot, to new: ObjectSnapshot, _ configuration: MeshConfiguration) {
@@ -29,12 +31,12 @@ struct ChangeScope {
         for name in new.services.difference(from: old.services)
             .union(Self.difference(old.serviceEntries, new.serviceEntries))
         { namespaces.insert(name.namespace) }
-        concernsOthers =
-            !namespaces.isEmpty || !nodes.isEmpty
-            || !Self.difference(old.workloadEntries, new.workloadEntries).isEmpty
-            || new.endpointSlices.difference(from: old.endpointSlices).contains { name in
-                Self.counts(old.endpointSlices[name], in: old) || Self.counts(new.endpointSlices[name], in: new)
-            }
+        others = namespaces
+        for name in Self.difference(old.workloadEntries, new.workloadEntries) { others.insert(name.namespace) }
+        for name in new.endpointSlices.difference(from: old.endpointSlices)
+        where Self.counts(old.endpointSlices[name], in: old) || Self.counts(new.endpointSlices[name], in: new) {
+            others.insert(name.namespace)
+        }
         // There a policy lists the accounts of a waypoint's pods.
         if configuration.allowsWaypointsOnly, concernsOthers || !pods.isEmpty { return nil }
     }
@@ -43,7 +45,7 @@ struct ChangeScope {
     /// change whenever one of those does.
     private static func counts(_ slice: EndpointSlice?, in objects: ObjectSnapshot) -> Bool {
         guard let slice, let service = EndpointSliceTranslation.service(of: slice, in: objects) else { return false }
-        return service.spec.selector.isEmpty || slice.endpoints.contains { $0.target?.kind != "Pod" }
+        return service.spec.selector.isEmpty || slice.endpoints.contains(where: EndpointSliceTranslation.isNoPod)
     }
 
     /// The keys whose values differ. Dictionaries that are still the same copy are compared by that.

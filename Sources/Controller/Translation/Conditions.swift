@@ -12,18 +12,19 @@ struct Conditions {
 
     init(_ surroundings: Surroundings) { self.surroundings = surroundings }
 
-    func all(_ warnings: [PolicyWarning]) -> [ObjectCondition] {
-        (attachments() + policies(warnings) + targets()).sorted()
+    /// All but the services', in no order.
+    func others(_ warnings: [PolicyWarning]) -> [ObjectCondition] { attachments() + policies(warnings) + targets() }
+
+    func service(_ service: ServiceObject) -> ObjectCondition? {
+        guard service.spec.type != .externalName else { return nil }
+        return condition(
+            .service(service), .service, surroundings.waypoints.attachment(of: service.metadata, as: .service))
     }
 
     // MARK: Waypoints
 
     private func attachments() -> [ObjectCondition] {
         let objects = surroundings.objects
-        let services = objects.services.values.filter { $0.spec.type != .externalName }.compactMap { service in
-            condition(
-                .service(service), .service, surroundings.waypoints.attachment(of: service.metadata, as: .service))
-        }
         let entries = objects.serviceEntries.values.compactMap { entry in
             condition(.serviceEntry(entry), .service, attachment(of: entry))
         }
@@ -32,7 +33,7 @@ struct Conditions {
                 .workloadEntry(entry), .workloadEntry,
                 surroundings.waypoints.attachment(of: entry.metadata, labels: entry.labels, as: .workload))
         }
-        return services + entries + workloads
+        return entries + workloads
     }
 
     private func attachment(of entry: ServiceEntry) -> WaypointAttachment {

@@ -17,25 +17,29 @@ struct EndpointSliceTranslation {
         return service?.spec.type == .externalName ? nil : service
     }
 
-    func workloads() -> [Workload] {
-        let (objects, configuration) = (surroundings.objects, surroundings.configuration)
-        return objects.endpointSlices.values.flatMap { slice -> [Workload] in
-            guard let service = Self.service(of: slice, in: objects) else { return [] }
-            let services = [surroundings.key(service.metadata.objectName): Self.ports(service, slice)]
-            return slice.endpoints.compactMap { endpoint in
-                guard endpoint.target?.kind != "Pod", let address = endpoint.addresses.first.flatMap({ IPAddress($0) })
-                else { return nil }
-                return Workload(
-                    uid: "\(configuration.clusterID)/discovery.k8s.io/EndpointSlice/\(slice.metadata.namespace)/"
-                        + "\(slice.metadata.name)/\(address)",
-                    name: slice.metadata.name, namespace: slice.metadata.namespace, addresses: [address],
-                    network: surroundings.network,
-                    trustDomain: configuration.trustDomain, kind: .pod, services: services,
-                    status: endpoint.isReady == false ? .unhealthy : .healthy, clusterID: configuration.clusterID,
-                    networkMode: .hostNetwork)
-            }
+    func workloads() -> [Workload] { surroundings.objects.endpointSlices.values.flatMap(workloads) }
+
+    func workloads(_ slice: EndpointSlice) -> [Workload] {
+        let configuration = surroundings.configuration
+        // Of most slices all are pods.
+        guard slice.endpoints.contains(where: Self.isNoPod),
+            let service = Self.service(of: slice, in: surroundings.objects)
+        else { return [] }
+        let services = [surroundings.key(service.metadata.objectName): Self.ports(service, slice)]
+        return slice.endpoints.filter(Self.isNoPod).compactMap { endpoint in
+            guard let address = endpoint.addresses.first.flatMap({ IPAddress($0) }) else { return nil }
+            return Workload(
+                uid: "\(configuration.clusterID)/discovery.k8s.io/EndpointSlice/\(slice.metadata.namespace)/"
+                    + "\(slice.metadata.name)/\(address)",
+                name: slice.metadata.name, namespace: slice.metadata.namespace, addresses: [address],
+                network: surroundings.network,
+                trustDomain: configuration.trustDomain, kind: .pod, services: services,
+                status: endpoint.isReady == false ? .unhealthy : .healthy, clusterID: configuration.clusterID,
+                networkMode: .hostNetwork)
         }
     }
+
+    static func isNoPod(_ endpoint: SliceEndpoint) -> Bool { endpoint.target?.kind != "Pod" }
 
     /// The two lists belong together by the ports' names.
     private static func ports(_ service: ServiceObject, _ slice: EndpointSlice) -> PortMap {

@@ -3,48 +3,68 @@ import ObjectSource
 
 /// Which services a workload is an endpoint of, and on which of its ports.
 struct Memberships {
-    private enum Selecting {
-        case service(ServiceObject)
+    private enum Target {
+        case service(ServiceObject, key: NamespacedHostname)
         case entry(ServiceEntry, hosts: [String])
+    }
 
-        var selector: [String: String] {
-            switch self {
-            case .service(let service): service.spec.selector
-            case .entry(let entry, _): entry.selector
-            }
+    /// A class, since a copy of a service for every pod that it is held against would cost more than all else.
+    private final class Selecting: Sendable {
+        let selector: [String: String]
+        let target: Target
+
+        init(_ selector: [String: String], _ target: Target) {
+            self.selector = selector
+            self.target = target
         }
     }
 
     private let surroundings: Surroundings
     /// By namespace.
     private let selecting: [String: [Selecting]]
+    private typealias Naming = [ObjectName: [(uid: String, service: ServiceObject)]]
     /// By pod: services without a selector whose slices name it.
-    private let naming: [ObjectName: [(uid: String, service: ServiceObject)]]
+    private let naming: Naming
+    /// The same by the slices' namespace.
+    private let namingIn: [String: Naming]
 
-    init(_ surroundings: Surroundings) {
+    /// - Parameter last: Of earlier surroundings, and the namespaces in which services, service entries, slices or the
+    ///   namespace itself have changed since. `nil`: everything is looked at.
+    init(_ surroundings: Surroundings, reusing last: (Memberships, changed: Set<String>)? = nil) {
         self.surroundings = surroundings
         let objects = surroundings.objects
-        var selecting: [String: [Selecting]] = [:]
-        for (name, service) in objects.services
-        where service.spec.type != .externalName && !service.spec.selector.isEmpty {
-            selecting[name.namespace, default: []].append(.service(service))
+        func isOpen(_ namespace: String) -> Bool { last.map { $0.changed.contains(namespace) } ?? true }
+        var selecting = last?.0.selecting ?? [:]
+        var naming = last?.0.namingIn ?? [:]
+        for namespace in last?.changed ?? [] {
+            selecting[namespace] = nil
+            naming[namespace] = nil
         }
-        for (name, entry) in objects.serviceEntries where !entry.selector.isEmpty {
+        for name in objects.services.keys where isOpen(name.namespace) {
+            guard let service = objects.services[name], service.spec.type != .externalName,
+                !service.spec.selector.isEmpty
+            else { continue }
+            selecting[name.namespace, default: []].append(
+                Selecting(service.spec.selector, .service(service, key: surroundings.key(name))))
+        }
+        for (name, entry) in objects.serviceEntries where isOpen(name.namespace) && !entry.selector.isEmpty {
             let hosts = surroundings.hosts.hosts(of: entry)
-            if !hosts.isEmpty { selecting[name.namespace, default: []].append(.entry(entry, hosts: hosts)) }
+            guard !hosts.isEmpty else { continue }
+            selecting[name.namespace, default: []].append(Selecting(entry.selector, .entry(entry, hosts: hosts)))
         }
         self.selecting = selecting
-        var naming: [ObjectName: [(uid: String, service: ServiceObject)]] = [:]
-        for slice in objects.endpointSlices.values {
-            guard let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
+        for name in objects.endpointSlices.keys where isOpen(name.namespace) {
+            guard let slice = objects.endpointSlices[name],
+                let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
             else { continue }
             for endpoint in slice.endpoints {
                 guard let target = endpoint.target, target.kind == "Pod" else { continue }
-                naming[ObjectName(namespace: target.namespace, name: target.name), default: []].append(
-                    (target.uid, service))
+                let pod = ObjectName(namespace: target.namespace, name: target.name)
+                naming[name.namespace, default: [:]][pod, default: []].append((target.uid, service))
             }
         }
-        self.naming = naming
+        namingIn = naming
+        self.naming = naming.values.reduce(into: [:]) { $0.merge($1, uniquingKeysWith: +) }
     }
 
     // MARK: Pods
@@ -60,9 +80,9 @@ struct Memberships {
     func services(of pod: Pod) -> [NamespacedHostname: PortMap] {
         var result: [NamespacedHostname: PortMap] = [:]
         for found in matching(pod.metadata.labels, in: pod.metadata.namespace) {
-            switch found {
-            case .service(let service):
-                result[surroundings.key(service.metadata.objectName)] = Self.ports(service, pod)
+            switch found.target {
+            case .service(let service, let key):
+                result[key] = Self.ports(service, pod)
             case .entry(let entry, let hosts):
                 let ports = PortMap(
                     entry.ports.map { port in
@@ -101,9 +121,9 @@ struct Memberships {
     func services(of object: WorkloadEntry) -> [NamespacedHostname: PortMap] {
         var result: [NamespacedHostname: PortMap] = [:]
         for found in matching(object.labels, in: object.metadata.namespace) {
-            switch found {
-            case .service(let service):
-                result[surroundings.key(service.metadata.objectName)] = Self.ports(service, object.spec)
+            switch found.target {
+            case .service(let service, let key):
+                result[key] = Self.ports(service, object.spec)
             case .entry(let entry, let hosts):
                 for host in hosts { result[Self.key(entry, host)] = Self.ports(entry, object.spec) }
             }

@@ -12,6 +12,8 @@ public struct MeshTranslation: Sendable {
         public var conditions: [ObjectCondition]
         /// What is amiss between clusters.
         public var clusterWarnings: [ClusterWarning]
+        /// Those of the resources that are no pods (``Prepared/others``).
+        var others: [String: [MeshResource]] = [:]
     }
 
     let configuration: MeshConfiguration
@@ -50,74 +52,125 @@ public struct MeshTranslation: Sendable {
 
     /// Everything but the pods' workloads, and what those are made with.
     struct Prepared: Sendable {
-        /// In no order.
-        let others: [MeshResource]
-        let warnings: [PolicyWarning]
-        let conditions: [ObjectCondition]
-        let clusterWarnings: [ClusterWarning]
-        private let workloads: WorkloadTranslation
+        /// The name under which lies what is made of more than one namespace.
+        static let wide = ""
 
-        fileprivate init(
-            others: [MeshResource], warnings: [PolicyWarning], conditions: [ObjectCondition],
-            clusterWarnings: [ClusterWarning], workloads: WorkloadTranslation
-        ) {
-            self.others = others
-            self.warnings = warnings
-            self.conditions = conditions
-            self.clusterWarnings = clusterWarnings
-            self.workloads = workloads
-        }
+        /// By namespace what is made of its own services, slices and workload entries; in no order.
+        fileprivate(set) var others: [String: [MeshResource]] = [:]
+        fileprivate(set) var serviceConditions: [String: [ObjectCondition]] = [:]
+        let warnings: [PolicyWarning]
+        let clusterWarnings: [ClusterWarning]
+        fileprivate let conditionsOfOthers: [ObjectCondition]
+        fileprivate let workloads: WorkloadTranslation
 
         func workload(_ pod: Pod) -> Workload? { workloads.workload(pod) }
 
         /// Pods that lists of endpoints name otherwise than before.
         func podsNamedOtherwise(than before: Prepared) -> [ObjectName] {
-            workloads.podsNamedOtherwise(than: before.workloads)
+            workloads.memberships.podsNamedOtherwise(than: before.workloads.memberships)
         }
 
-        /// Without the pods' workloads; resources in no order.
-        var outcomeOfOthers: Outcome {
-            Outcome(resources: others, warnings: warnings, conditions: conditions, clusterWarnings: clusterWarnings)
-        }
+        var conditions: [ObjectCondition] { (serviceConditions.values.joined() + conditionsOfOthers).sorted() }
 
         /// Resources in no order.
         func outcome(_ objects: ObjectSnapshot) -> Outcome {
-            var outcome = outcomeOfOthers
-            outcome.resources += objects.pods.values.compactMap(workload).map { .workload($0) }
-            return outcome
+            Outcome(
+                resources: others.values.joined() + objects.pods.values.compactMap(workload).map { .workload($0) },
+                warnings: warnings, conditions: conditions, clusterWarnings: clusterWarnings, others: others)
         }
     }
 
-    func prepare(_ all: ObjectSnapshot, _ remotes: [RemoteContribution] = []) -> Prepared {
+    /// - Parameter last: What was prepared before, and the namespaces whose own has changed since; of the others it is
+    ///   taken over. Not with other clusters, then or now, since those share services.
+    func prepare(
+        _ all: ObjectSnapshot, _ remotes: [RemoteContribution] = [],
+        reusing last: (prepared: Prepared, changed: Set<String>)? = nil
+    ) -> Prepared {
         let surroundings = Surroundings(configuration, all, gateways: remotes.flatMap(\.gateways))
         let objects = surroundings.objects
         let authorizations = AuthorizationTranslation(configuration).policies(of: objects)
         let peers = PeerAuthenticationTranslation(configuration, objects)
         let behindWaypoints = WaypointPolicies(surroundings, pods: all.pods)
+        let memberships = Memberships(
+            surroundings, reusing: last.map { ($0.prepared.workloads.memberships, $0.changed) })
         let workloads = WorkloadTranslation(
-            surroundings, memberships: Memberships(surroundings),
+            surroundings, memberships: memberships,
             policies: WorkloadPolicies(
                 authorizations: authorizations.attachments, peers: peers, waypoints: behindWaypoints))
-        let services = ServiceTranslation(surroundings)
         let entries = ServiceEntryTranslation(surroundings)
+        let conditions = Conditions(surroundings)
+        var own = OwnOfNamespaces(surroundings, workloads, conditions, reusing: last)
 
-        var resources: [MeshResource] = []
-        resources += (authorizations.policies + peers.policies + behindWaypoints.policies).map { .policy($0) }
-        let shared = GlobalServices(
-            surroundings, own: objects.services.values.compactMap { services.service($0) },
-            global: remotes.isEmpty ? [] : globalServices(surroundings), remotes)
-        resources += shared.services.map { .service($0) }
-        resources += shared.workloads.map { .workload($0) }
-        resources += EndpointSliceTranslation(surroundings).workloads().map { .workload($0) }
+        var wide = (authorizations.policies + peers.policies + behindWaypoints.policies).map { MeshResource.policy($0) }
         for entry in objects.serviceEntries.values {
-            resources += entries.services(entry).map { .service($0) }
-            resources += entries.workloads(entry, workloads).map { .workload($0) }
+            wide += entries.services(entry).map { .service($0) }
+            wide += entries.workloads(entry, workloads).map { .workload($0) }
         }
-        resources += objects.workloadEntries.values.compactMap { workloads.workload($0) }.map { .workload($0) }
-        resources += surroundings.gateways.all.map { .workload($0.workload(configuration)) }
+        wide += surroundings.gateways.all.map { .workload($0.workload(configuration)) }
+        var clusterWarnings: [ClusterWarning] = []
+        if !remotes.isEmpty {
+            let shared = GlobalServices(
+                surroundings, own: own.takeServices(), global: globalServices(surroundings), remotes)
+            wide += shared.services.map { .service($0) } + shared.workloads.map { .workload($0) }
+            clusterWarnings = shared.warnings
+        }
+        own.resources[Prepared.wide] = wide
         return Prepared(
-            others: resources, warnings: authorizations.warnings.sorted(),
-            conditions: Conditions(surroundings).all(authorizations.warnings), clusterWarnings: shared.warnings,
+            others: own.resources, serviceConditions: own.conditions, warnings: authorizations.warnings.sorted(),
+            clusterWarnings: clusterWarnings, conditionsOfOthers: conditions.others(authorizations.warnings),
             workloads: workloads)
+    }
+}
+
+/// What is made of the services, slices and workload entries of one namespace, for each of them.
+private struct OwnOfNamespaces {
+    var resources: [String: [MeshResource]]
+    private(set) var conditions: [String: [ObjectCondition]]
+
+    init(
+        _ surroundings: Surroundings, _ workloads: WorkloadTranslation, _ all: Conditions,
+        reusing last: (prepared: MeshTranslation.Prepared, changed: Set<String>)?
+    ) {
+        let objects = surroundings.objects
+        resources = last?.prepared.others ?? [:]
+        conditions = last?.prepared.serviceConditions ?? [:]
+        for namespace in last?.changed ?? [] {
+            resources[namespace] = nil
+            conditions[namespace] = nil
+        }
+        func isOpen(_ namespace: String) -> Bool { last.map { $0.changed.contains(namespace) } ?? true }
+        let services = ServiceTranslation(surroundings)
+        // By keys: a copy of every service would cost more than what is made of few.
+        for name in objects.services.keys where isOpen(name.namespace) {
+            guard let object = objects.services[name] else { continue }
+            if let service = services.service(object) {
+                resources[name.namespace, default: []].append(.service(service))
+            }
+            if let condition = all.service(object) { conditions[name.namespace, default: []].append(condition) }
+        }
+        let slices = EndpointSliceTranslation(surroundings)
+        for name in objects.endpointSlices.keys where isOpen(name.namespace) {
+            guard let slice = objects.endpointSlices[name] else { continue }
+            let found = slices.workloads(slice)
+            if !found.isEmpty { resources[name.namespace, default: []] += found.map { .workload($0) } }
+        }
+        for (name, entry) in objects.workloadEntries where isOpen(name.namespace) {
+            if let workload = workloads.workload(entry) {
+                resources[name.namespace, default: []].append(.workload(workload))
+            }
+        }
+    }
+
+    /// Takes the services out.
+    mutating func takeServices() -> [Mesh.Service] {
+        var services: [Mesh.Service] = []
+        for (namespace, found) in resources {
+            resources[namespace] = found.filter { resource in
+                guard case .service(let service) = resource else { return true }
+                services.append(service)
+                return false
+            }
+        }
+        return services
     }
 }

@@ -1,3 +1,4 @@
+import Discovery
 import Mesh
 import ObjectSource
 
@@ -11,8 +12,16 @@ struct MeshTranslator: Sendable {
     struct Changes {
         /// `nil` for those that are no workloads any more.
         var pods: [ObjectName: Workload?] = [:]
-        /// All that is no pod, if any of it may have changed; its resources are in no order.
-        var others: MeshTranslation.Outcome?
+        var others: Others?
+    }
+
+    /// Of what is no pod, all where any of it may have changed.
+    struct Others {
+        /// As ``MeshTranslation/Prepared/others``, and nothing for those of whom there is nothing any more.
+        var resources: [String: [MeshResource]]
+        var warnings: [PolicyWarning]
+        var conditions: [ObjectCondition]
+        var clusterWarnings: [ClusterWarning]
     }
 
     private let translation: MeshTranslation
@@ -51,16 +60,29 @@ struct MeshTranslator: Sendable {
         for name in scope.pods { note(name, isThere: objects.pods[name] != nil) }
         var (prepared, names, changes) = (last.prepared, scope.pods, Changes())
         if scope.concernsOthers || contributions != last.contributions {
-            prepared = translation.prepare(objects, contributions)
+            let isAlone = contributions.isEmpty && last.contributions.isEmpty
+            prepared = translation.prepare(
+                objects, contributions, reusing: isAlone ? (prepared: last.prepared, changed: scope.others) : nil)
             names.formUnion(prepared.podsNamedOtherwise(than: last.prepared))
             names.formUnion(pods(of: scope, objects))
-            changes.others = prepared.outcomeOfOthers
+            changes.others = Self.others(
+                isAlone ? scope.others.union([MeshTranslation.Prepared.wide]) : nil, last.prepared, prepared)
         }
         self.last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
         for name in names {
             changes.pods.updateValue(objects.pods[name].flatMap { prepared.workload($0) }, forKey: name)
         }
         return .some(changes)
+    }
+
+    /// - Parameter concerned: `nil` for all there are or were.
+    private static func others(
+        _ concerned: Set<String>?, _ old: MeshTranslation.Prepared, _ new: MeshTranslation.Prepared
+    ) -> Others {
+        let concerned = concerned ?? Set(old.others.keys).union(new.others.keys)
+        return Others(
+            resources: Dictionary(uniqueKeysWithValues: concerned.map { ($0, new.others[$0] ?? []) }),
+            warnings: new.warnings, conditions: new.conditions, clusterWarnings: new.clusterWarnings)
     }
 
     private mutating func everything(

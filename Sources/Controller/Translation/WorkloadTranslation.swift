@@ -5,7 +5,7 @@ import ObjectSource
 /// Pods and workload entries as workloads of the mesh.
 struct WorkloadTranslation {
     private let surroundings: Surroundings
-    private let memberships: Memberships
+    let memberships: Memberships
     private let policies: WorkloadPolicies
 
     static let tunnelLabel = "networking.istio.io/tunnel"
@@ -19,10 +19,6 @@ struct WorkloadTranslation {
     }
 
     private var configuration: MeshConfiguration { surroundings.configuration }
-
-    func podsNamedOtherwise(than before: WorkloadTranslation) -> [ObjectName] {
-        memberships.podsNamedOtherwise(than: before.memberships)
-    }
 
     /// `nil` for a pod that has ended or has no address yet, or whose namespace is not the mesh's.
     func workload(_ pod: Pod) -> Workload? {

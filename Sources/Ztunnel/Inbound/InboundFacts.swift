@@ -7,7 +7,7 @@ import Observability
 ///
 /// It follows from the mesh, the tunnel's two ends, and what the request says in ``Asked``. A peer's requests say the same
 /// again and again, so a tunnel keeps the last answers (``InboundMemory``).
-struct InboundFacts {
+final class InboundFacts {
     /// What a request says that matters.
     struct Asked: Hashable {
         let authority: String
@@ -23,6 +23,9 @@ struct InboundFacts {
             host = request.forwarded.flatMap(Forwarded.host(in:))
             network = request.header("x-forwarded-network")
         }
+
+        /// Of one peer's requests the rest is nearly always the same, and long.
+        func hash(into hasher: inout Hasher) { hasher.combine(authority) }
     }
 
     let asked: Asked
@@ -40,6 +43,9 @@ struct InboundFacts {
     let record: AccessRecord
     /// Fields of the answer to a request that is taken.
     let reply: [HeaderField]
+    /// Whether the last connection that said anything began with the client. It decides how the next one is dialed, and
+    /// nothing else.
+    var clientSpeaksFirst = false
 
     init(
         _ asked: Asked, _ target: InboundTarget, _ workload: Workload, _ state: MeshState, _ proxy: PodProxy,
@@ -71,23 +77,24 @@ struct InboundFacts {
     }
 }
 
-/// The last few answers of one tunnel.
-final class InboundMemory {
-    /// As many as a client's pod has ports of one peer in use at a time, as a rule; of more, the oldest goes.
-    static let capacity = 4
+/// The last answers of one tunnel.
+struct InboundMemory {
+    /// As many as one client's pod uses ports of its peer, as a rule; beyond this it begins anew.
+    static let capacity = 32
 
-    private var known: [InboundFacts] = []
+    private var known: [InboundFacts.Asked: InboundFacts] = [:]
 
     /// - Parameter revision: Of the mesh now: what was found out from another is not believed any more.
     func recall(_ asked: InboundFacts.Asked, of workload: Workload, at revision: UInt64) -> InboundFacts? {
-        known.first {
-            $0.revision == revision && $0.workload === workload && !$0.counters.isRetired && $0.asked == asked
-        }
+        guard let facts = known[asked], facts.revision == revision, facts.workload === workload,
+            !facts.counters.isRetired
+        else { return nil }
+        return facts
     }
 
-    func keep(_ facts: InboundFacts) {
-        known.removeAll { $0.revision != facts.revision || $0.asked == facts.asked }
-        if known.count == Self.capacity { known.removeFirst() }
-        known.append(facts)
+    mutating func keep(_ facts: InboundFacts) {
+        facts.clientSpeaksFirst = known[facts.asked]?.clientSpeaksFirst ?? false
+        if known.count >= Self.capacity { known = [:] }
+        known[facts.asked] = facts
     }
 }

@@ -38,7 +38,7 @@ final class InboundPlaintextConnection: InboundConnection {
 
     func start() {
         guard let destination, clientAddress != nil else { return over() }
-        guard !proxy.configuration.illegalPorts.contains(destination.port) else {
+        guard !proxy.services.configuration.illegalPorts.contains(destination.port) else {
             return deny("recursive", "attempted recursive call to ourselves: \(destination)")
         }
         proxy.withLocalWorkload { [self] workload in
@@ -80,9 +80,9 @@ final class InboundPlaintextConnection: InboundConnection {
         }
         let spoofed = proxy.spoofed(clientAddress.address, to: destination.address)
         let dial = Dial(loop: proxy.loop, to: destination, from: spoofed) { [weak self] in self?.dialed($0) }
-        dial.mayGoUnbound = proxy.configuration.keepsOriginalSource == nil
+        dial.mayGoUnbound = proxy.services.configuration.keepsOriginalSource == nil
         stage = .dialing(dial)
-        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+        dial.start(from: proxy.stock, timeout: proxy.services.configuration.connectTimeout)
     }
 
     private func dialed(_ result: Result<DialedSocket, Dial.Failure>) {

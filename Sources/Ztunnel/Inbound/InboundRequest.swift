@@ -8,7 +8,7 @@ import Observability
 ///
 /// The order of the checks and the status of each refusal are Istio's: 400 for what is malformed or not ours, 503 for
 /// what cannot be reached, 401 for what policy refuses. 200 is sent when the application has accepted.
-final class InboundRequest: HBONEStreamDelegate {
+final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private unowned let proxy: PodProxy
     private let stream: HBONEStream
     private let request: ConnectRequest
@@ -16,10 +16,11 @@ final class InboundRequest: HBONEStreamDelegate {
     private let identity: SPIFFEIdentity
     private let local: Endpoint
     private let startedAt: UInt64
-    private let memory: InboundMemory
+    private unowned let tunnel: InboundTunnel
     private let onEnd: (InboundRequest) -> Void
 
     private var report: ConnectionReport?
+    private var facts: InboundFacts?
     private var question: AuthorizationRequest?
     /// Told by the peer or found by the port; for the config dump.
     private var service: Service?
@@ -28,10 +29,12 @@ final class InboundRequest: HBONEStreamDelegate {
     private var isOver = false
     /// Counted by the pod's limiter.
     private var isCounted = false
+    /// While the application may not know of the connection yet, because the client was expected to speak first.
+    private var silence: TimerID?
 
     init(
-        _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
-        identity: SPIFFEIdentity, local: Endpoint, memory: InboundMemory, onEnd: @escaping (InboundRequest) -> Void
+        _ tunnel: InboundTunnel, _ proxy: PodProxy, _ stream: HBONEStream, _ request: ConnectRequest, peer: Endpoint,
+        identity: SPIFFEIdentity, local: Endpoint, onEnd: @escaping (InboundRequest) -> Void
     ) {
         self.proxy = proxy
         self.stream = stream
@@ -39,7 +42,7 @@ final class InboundRequest: HBONEStreamDelegate {
         self.peer = peer
         self.identity = identity
         self.local = local
-        self.memory = memory
+        self.tunnel = tunnel
         self.onEnd = onEnd
         startedAt = proxy.loop.now
     }
@@ -52,22 +55,23 @@ final class InboundRequest: HBONEStreamDelegate {
             return refuse(InboundRejection(.unknownLocalWorkload, proxy.unknownWorkloadText))
         }
         let asked = InboundFacts.Asked(request)
-        if let known = memory.recall(asked, of: workload, at: state.revision) { return take(known) }
+        if let known = tunnel.memory.recall(asked, of: workload, at: state.revision) { return take(known) }
         switch state.inboundTarget(
             authority: request.authority, localWorkload: workload, localAddress: local.address,
-            illegalPorts: proxy.configuration.illegalPorts,
-            localhostTunnel: proxy.configuration.localhostApplicationTunnel)
+            illegalPorts: proxy.services.configuration.illegalPorts,
+            localhostTunnel: proxy.services.configuration.localhostApplicationTunnel)
         {
         case .failure(let rejection): refuse(rejection)
         case .success(let target):
             let facts = InboundFacts(
                 asked, target, workload, state, proxy, peer: peer, identity: identity, local: local)
-            memory.keep(facts)
+            tunnel.memory.keep(facts)
             take(facts)
         }
     }
 
     private func take(_ facts: InboundFacts) {
+        self.facts = facts
         service = facts.service
         var record = facts.record
         record.trace = request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init)
@@ -94,9 +98,10 @@ final class InboundRequest: HBONEStreamDelegate {
         let dial = Dial(loop: proxy.loop, to: target.dial, from: spoofed) { [weak self] in
             self?.dialed($0, header, facts.reply)
         }
-        dial.mayGoUnbound = proxy.configuration.keepsOriginalSource == nil
+        dial.mayGoUnbound = proxy.services.configuration.keepsOriginalSource == nil
+        dial.clientSpeaksFirst = facts.clientSpeaksFirst
         self.dial = dial
-        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+        dial.start(from: proxy.stock, timeout: proxy.services.configuration.connectTimeout)
     }
 
     /// - Parameters:
@@ -117,6 +122,9 @@ final class InboundRequest: HBONEStreamDelegate {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
             isAccepted = true
+            if facts?.clientSpeaksFirst == true {
+                silence = proxy.loop.schedule(after: Dial.heldBack, self)
+            }
             stream.relay(with: socket.take(), meter: report)
         }
     }
@@ -124,6 +132,12 @@ final class InboundRequest: HBONEStreamDelegate {
     func streamEnded(_ stream: HBONEStream, _ end: StreamEnd) {
         dial?.cancel()
         self.end(end.error.map { ConnectionReport.Failure(text: "\($0)", flag: .none) })
+    }
+
+    /// Nothing has come from the client: perhaps it waits for the application, which has to know of it then.
+    func timerFired(tag: Int) {
+        silence = nil
+        if report?.first == nil { stream.acknowledge() }
     }
 
     // MARK: Refusals and the end
@@ -178,6 +192,9 @@ final class InboundRequest: HBONEStreamDelegate {
     private func end(_ failure: ConnectionReport.Failure?) {
         guard !isOver else { return }
         isOver = true
+        if let silence { proxy.loop.cancel(silence) }
+        silence = nil
+        if let first = report?.first { facts?.clientSpeaksFirst = first == .request }
         if isCounted { proxy.limiter.give() }
         report?.finish(failure)
         report = nil

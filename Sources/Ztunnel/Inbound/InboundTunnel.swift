@@ -13,7 +13,7 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate, Revocable
     private let local: Endpoint?
     private var connection: HBONEConnection?
     private var requests: [ObjectIdentifier: InboundRequest] = [:]
-    private let memory = InboundMemory()
+    var memory = InboundMemory()
     private var isOver = false
     private var halfOpen: HalfOpenTunnels<InboundTunnel>.Ticket?
     private var isDraining = false
@@ -90,7 +90,7 @@ final class InboundTunnel: InboundConnection, HBONEConnectionDelegate, Revocable
     func connection(_ connection: HBONEConnection, received request: ConnectRequest, on stream: HBONEStream) {
         guard let peer, let local, let identity = connection.peerIdentity else { return stream.reject(status: 400) }
         let inbound = InboundRequest(
-            proxy, stream, request, peer: peer, identity: identity, local: local, memory: memory
+            self, proxy, stream, request, peer: peer, identity: identity, local: local
         ) { [weak self] in
             self?.requests[ObjectIdentifier($0)] = nil
         }

@@ -133,7 +133,7 @@ extension OutboundConnection: TunnelRequestDelegate {
     private func dial(_ endpoint: Endpoint) {
         let dial = Dial(loop: proxy.loop, to: endpoint, from: nil) { [weak self] result in self?.dialed(result) }
         stage = .dialing(dial)
-        dial.start(from: proxy.stock, timeout: proxy.configuration.connectTimeout)
+        dial.start(from: proxy.stock, timeout: proxy.services.configuration.connectTimeout)
     }
 
     private func dialed(_ result: Result<DialedSocket, Dial.Failure>) {

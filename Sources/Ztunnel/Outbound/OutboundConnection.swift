@@ -82,7 +82,7 @@ final class OutboundConnection: PodConnection {
     /// ports of other hosts are theirs. That the address has accepted the connection says something only where capture
     /// translates: where it does not, what is captured is accepted at its destination as well.
     private func isCallToOurselves(_ destination: Endpoint, _ workload: Workload?) -> Bool {
-        guard proxy.configuration.illegalPorts.contains(destination.port) else { return false }
+        guard proxy.services.configuration.illegalPorts.contains(destination.port) else { return false }
         if destination.address.isLoopback || destination.address == clientAddress?.address { return true }
         if isNamed { return workload?.addresses.contains(destination.address) ?? true }
         guard let raw = client?.raw, let local = Sockets.localEndpoint(raw) else { return true }

@@ -40,12 +40,12 @@ final class TunnelPool {
     /// How many connections may share a tunnel.
     fileprivate func limit(_ key: TunnelKey) -> Int {
         limits.isEmpty
-            ? proxy.configuration.streamsPerTunnel
-            : min(proxy.configuration.streamsPerTunnel, limits[key] ?? .max)
+            ? proxy.services.configuration.streamsPerTunnel
+            : min(proxy.services.configuration.streamsPerTunnel, limits[key] ?? .max)
     }
 
     fileprivate func learned(_ limit: Int, of key: TunnelKey) {
-        guard limit < proxy.configuration.streamsPerTunnel else {
+        guard limit < proxy.services.configuration.streamsPerTunnel else {
             limits[key] = nil
             return
         }
@@ -122,7 +122,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
         guard !request.isOver else { return }
         do {
             let stream = try connection.open(
-                request.request, deadline: proxy.configuration.responseTimeout, delegate: request)
+                request.request, deadline: proxy.services.configuration.responseTimeout, delegate: request)
             request.tunnel = self
             streams += 1
             cancelTimer()
@@ -136,7 +136,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
     // MARK: Preparing
 
     func start() {
-        timer = proxy.loop.schedule(after: proxy.configuration.connectTimeout + .seconds(10), self)
+        timer = proxy.loop.schedule(after: proxy.services.configuration.connectTimeout + .seconds(10), self)
         proxy.worker.contexts(for: key.identity) { [weak self] result in self?.received(result) }
     }
 
@@ -171,7 +171,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
             _ = try Sockets.connect(descriptor.raw, to: key.destination, dualStack: dualStack)
             let connection = try HBONEConnection.open(
                 descriptor, to: key.destination, on: proxy.loop, context: context, expectedIdentities: key.expected,
-                settings: proxy.configuration.clientSettings, delegate: self)
+                settings: proxy.services.configuration.clientSettings, delegate: self)
             cancelTimer()
             state = .open(connection)
             let requests = waiting
@@ -214,7 +214,7 @@ final class Tunnel: HBONEConnectionDelegate, RevocableTunnel, StockWaiter, Timer
     func streamEnded() {
         streams -= 1
         guard streams == 0, case .open = state else { return }
-        timer = proxy.loop.schedule(after: proxy.configuration.tunnelIdleTimeout, self)
+        timer = proxy.loop.schedule(after: proxy.services.configuration.tunnelIdleTimeout, self)
     }
 
     /// The peer's SETTINGS came. What is more than it takes at once would wait for others to end, perhaps for ever: it

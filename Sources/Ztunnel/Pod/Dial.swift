@@ -32,6 +32,12 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
     private var stock: SocketStock?
     /// Connects from the pod's own address where the other cannot be had.
     var mayGoUnbound = false
+    /// Holds the last packet of the handshake back until the client's first bytes, which say the same: one packet and one
+    /// wake-up of the application less. Until then the application does not know of the connection, so whoever sets this
+    /// sees to it that the packet goes after ``heldBack`` in any case (``HBONEStream/acknowledge()``).
+    var clientSpeaksFirst = false
+    /// The kernel itself would wait for 200 ms.
+    static let heldBack: Duration = .milliseconds(5)
     private var attempts = 0
     /// A socket whose port is in use to the destination is of no use any more; so many are given up for one connection.
     private static let attemptLimit = 3
@@ -82,6 +88,7 @@ final class Dial: StockWaiter, EventHandler, TimerHandler {
         let fd = socket.takeDescriptor().release()
         do {
             if let source { try bind(fd, as: source, dualStack: dualStack) }
+            if clientSpeaksFirst { Sockets.holdAcknowledgement(fd) }
             // Towards an app in the same namespace the handshake is over when connect() returns, though it says that it has
             // begun; asking again costs less than being told.
             for _ in 0..<2 where try Sockets.connect(fd, to: destination, dualStack: dualStack) {

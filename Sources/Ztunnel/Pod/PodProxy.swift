@@ -86,6 +86,8 @@ final class PodProxy {
     private var waitingForWorkload: [ObjectIdentifier: WorkloadWait] = [:]
     private var whenDrained: (() -> Void)?
     private(set) var isDraining = false
+    /// The pod's record, and of which state of the mesh.
+    private var own: (revision: UInt64, workload: Workload?)?
     /// Counts the pod's inbound connections, those of the other workers too.
     let limiter: ConnectionLimiter
 
@@ -207,7 +209,10 @@ final class PodProxy {
     // MARK: The pod's own workload
 
     func localWorkload(in state: MeshState) -> Workload? {
-        state.workload(namespace: pod.namespace, name: pod.name, serviceAccount: pod.serviceAccount)
+        if let own, own.revision == state.revision { return own.workload }
+        let workload = state.workload(namespace: pod.namespace, name: pod.name, serviceAccount: pod.serviceAccount)
+        own = (state.revision, workload)
+        return workload
     }
 
     /// The pod's record, once the control plane has told about it; `nil` when it does not in time.
@@ -250,7 +255,7 @@ final class PodProxy {
     /// The address to connect to the application from: the client's, unless that is not wanted. A connection to oneself
     /// keeps its natural source: two sockets of one address pair cannot tell each other.
     func spoofed(_ client: IPAddress, to application: IPAddress) -> IPAddress? {
-        let keeps = pod.mayKeepClientAddress && configuration.keepsOriginalSource != false
+        let keeps = pod.mayKeepClientAddress && services.configuration.keepsOriginalSource != false
         return keeps && client != application ? client : nil
     }
 

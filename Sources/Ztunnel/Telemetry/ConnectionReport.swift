@@ -46,17 +46,23 @@ final class ConnectionReport: RelayMeter {
 
     // MARK: Bytes
 
+    enum Direction { case request, response }
+    /// Which way the first bytes went.
+    private(set) var first: Direction?
+
     func toTunnel(_ bytes: Int) { if intoTunnelIsRequest { requestBytes(bytes) } else { responseBytes(bytes) } }
     func fromTunnel(_ bytes: Int) { if intoTunnelIsRequest { responseBytes(bytes) } else { requestBytes(bytes) } }
 
     /// From the client towards the server.
     func requestBytes(_ count: Int) {
+        if first == nil { first = .request }
         request += UInt64(count)
         counters.received.add(UInt64(count))
     }
 
     /// From the server towards the client.
     func responseBytes(_ count: Int) {
+        if first == nil { first = .response }
         response += UInt64(count)
         counters.sent.add(UInt64(count))
     }
