@@ -108,7 +108,7 @@ extension EndToEnd {
                 for (index, fault) in Self.faults.enumerated() {
                     // What one fault changes the next one changes back.
                     let isSet = index.isMultiple(of: 2)
-                    let before = mesh.asked
+                    let (before, start) = (mesh.asked, ContinuousClock.now)
                     try await fault.begin(mesh)
                     mesh.refuse(isSet, "refused")
                     mesh.keepOut(isSet, "leaving")
@@ -126,6 +126,7 @@ extension EndToEnd {
                     }
                     #expect(try stage.driver.exchange("old", "after: \(fault.name)") == "after: \(fault.name)")
                     #expect(try leaving.client().get(stage.http(), path: "/", within: .seconds(5)).status == 200)
+                    print("\(fault.name): in step after \(ContinuousClock.now - start)")
                 }
                 let report = try stage.driver.awaitLoad(within: .seconds(60))
                 #expect(report.count(.served) == report.samples.count && report.samples.count >= 1200)
