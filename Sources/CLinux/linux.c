@@ -6,6 +6,7 @@
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -214,3 +215,5 @@ int apus_allowed_processors(void)
 }
 
 int apus_close_from(int first) { return (int)syscall(SYS_close_range, (unsigned)first, ~0U, 0U); }
+
+void apus_trim_heap(void) { malloc_trim(0); }

@@ -249,6 +249,28 @@ struct MeshStateTests {
         #expect(store.version == 1)
     }
 
+    @Test("known, changed and new workloads in any order of one message: only the changed and new ones count")
+    func mixed() {
+        var random = FixedRandom(11)
+        for _ in 0..<50 {
+            let kinds = (0..<12).map { _ in Int.random(in: 0..<3, using: &random) }
+            let known = kinds.enumerated().filter { $0.element > 0 }.map {
+                pod("w\($0.offset)", ["10.0.0.\($0.offset)"])
+            }
+            var mesh = state(known, [])
+            let message = kinds.enumerated().map { pod("w\($0)", ["10.0.\($1 == 2 ? 1 : 0).\($0)"]) }
+            let change = mesh.apply(message.map { .workload($0) })
+            #expect(
+                change.workloads == Set(kinds.enumerated().filter { $0.element != 1 }.map { message[$0.offset].uid }))
+            #expect(mesh.workloadCount == 12)
+            for workload in message {
+                #expect(mesh.workload(at: workload.addresses[0]) === mesh.workload(uid: workload.uid))
+            }
+            // What was known and said again is still the one that every index has.
+            for old in known where mesh.workload(uid: old.uid) == old { #expect(mesh.workload(uid: old.uid) === old) }
+        }
+    }
+
     @Test("of what changed it is said what is on this node, or was")
     func localChanges() {
         var mesh = MeshState(settings: MeshSettings(localNode: "local"))

@@ -219,4 +219,22 @@ struct SealTests {
             #expect(try Judge.ruleset(network.pod).isEmpty)
         }
     }
+
+    @Test("an agent that goes by the mark sees what an earlier one has put there to look for seals, and takes it away")
+    func leftBehind() async throws {
+        try await onThread {
+            let network = try Network()
+            let sealed = RedirectionPlan(requiresSeal: true)
+            try RedirectionChoice.make(.nftables).backend.apply(sealed, in: network.pod)
+            let byMark = try RedirectionChoice.make(.nftables, tellingSeals: false).backend
+            #expect(byMark.sealProblem != nil)
+            let plan = RedirectionPlan()
+            let drift = try byMark.verify(plan, .capturing, in: network.pod)
+            #expect(drift.contains { if case .programUnexpected = $0 { true } else { false } }, "\(drift)")
+            try byMark.apply(plan, in: network.pod)
+            #expect(try byMark.verify(plan, .capturing, in: network.pod).isEmpty)
+            try byMark.remove(in: network.pod)
+            #expect(try Judge.ruleset(network.pod).isEmpty)
+        }
+    }
 }

@@ -87,3 +87,6 @@ int apus_drop_privileges(uint32_t uid, bool makes_sockets, const char **step);
 /// posix_spawn of `path` with three descriptors as 0, 1 and 2 and no others, no signal blocked or ignored, in a session
 /// of its own and in the calling thread's network namespace. Returns 0 or an errno value.
 int apus_spawn(const char *path, char *const argv[], char *const envp[], const int streams[3], pid_t *pid);
+
+/// Gives free memory of the heap back to the kernel, also from between what is in use.
+void apus_trim_heap(void);

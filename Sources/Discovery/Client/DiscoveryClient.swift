@@ -51,6 +51,9 @@ public final class DiscoveryClient: Sendable {
     /// Says that a change has replaced something in the store.
     private let replaced: AsyncStream<Void>.Continuation
     private let replacements: AsyncStream<Void>
+    /// Says that a change was large.
+    private let enlarged: AsyncStream<Void>.Continuation
+    private let enlargements: AsyncStream<Void>
 
     /// - Throws: ``DiscoveryError`` `configuration` for an address that is none.
     public init(
@@ -64,6 +67,7 @@ public final class DiscoveryClient: Sendable {
         self.logger = logger
         self.onEvent = onEvent
         (replacements, replaced) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        (enlargements, enlarged) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Every type has been received and taken once, on this or an earlier connection.
@@ -81,6 +85,7 @@ public final class DiscoveryClient: Sendable {
     public func run() async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.reclaim() }
+            group.addTask { await self.giveBack() }
             await self.connect()
             group.cancelAll()
         }
@@ -93,6 +98,18 @@ public final class DiscoveryClient: Sendable {
                 // Cancelled when the client ends; what is held is freed with the store then.
                 try? await ContinuousClock().sleep(for: .seconds(1))
             }
+        }
+    }
+
+    /// Updates of one change from which on it leaves much behind.
+    private static let largeChange = 1000
+
+    /// Gives back what large changes have left free between what is in use: half as much again as the mesh takes.
+    private func giveBack() async {
+        for await _ in enlargements {
+            // One comes after the other; and a cancelled sleep ends with the stream.
+            try? await ContinuousClock().sleep(for: .milliseconds(500))
+            Heap.giveBack()
         }
     }
 
@@ -236,6 +253,7 @@ public final class DiscoveryClient: Sendable {
         while case let responses = await queue.next(), !responses.isEmpty {
             store.apply(messages: responses.map(\.outcome.updates))
             replaced.yield()
+            if responses.reduce(0, { $0 + $1.outcome.updates.count }) >= Self.largeChange { enlarged.yield() }
             // Only now: whoever is told that the client is ready finds the state in the store.
             if responses.contains(where: \.outcome.completes) { state.withLock { $0.isReady = true } }
             becameReady.notify()
