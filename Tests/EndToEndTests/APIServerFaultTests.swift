@@ -32,9 +32,6 @@ extension EndToEnd {
                     try await mesh.server.resume()
                 }),
             Fault(
-                name: "watches are slow", begin: { $0.server.setFaults { $0.eventDelay = .seconds(2) } },
-                isFelt: { _, _ in true }, end: { $0.server.heal() }),
-            Fault(
                 name: "events are lost", begin: { $0.server.setFaults { $0.isSilent = true } }, isFelt: { _, _ in true }
             ),
             Fault(
@@ -56,9 +53,9 @@ extension EndToEnd {
                     mesh.server.cutWatches()
                 }),
             Fault(
-                name: "events come three times, and the latest first",
-                begin: { $0.server.setFaults { ($0.copies, $0.reverses) = (3, 3) } }, isFelt: { _, _ in true },
-                end: { $0.server.heal() }),
+                name: "events come late, three times, and the latest first",
+                begin: { $0.server.setFaults { ($0.eventDelay, $0.copies, $0.reverses) = (.seconds(1), 3, 3) } },
+                isFelt: { _, _ in true }, end: { $0.server.heal() }),
             Fault(
                 name: "everything is answered with 503",
                 begin: { mesh in
@@ -66,12 +63,6 @@ extension EndToEnd {
                     mesh.server.cutWatches()
                 },
                 end: { $0.server.heal() }),
-            Fault(
-                name: "tokens are good no longer",
-                begin: { mesh in
-                    mesh.server.rotateTokenKey()
-                    mesh.server.cutWatches()
-                }, end: { try $0.renewCredentials() }),
             Fault(
                 name: "it has another authority",
                 begin: { mesh in
@@ -86,12 +77,6 @@ extension EndToEnd {
                     mesh.server.cutWatches()
                 }, end: { try $0.renewCredentials() }),
             Fault(
-                name: "its clock is right again",
-                begin: { mesh in
-                    mesh.clock.set(0)
-                    mesh.server.cutWatches()
-                }, isFelt: { _, _ in true }, end: { try $0.renewCredentials() }),
-            Fault(
                 name: "the controller is killed, and its streams with it",
                 begin: { $0.cluster.process("controller")?.signal(SIGKILL) }, isFelt: { _, _ in true },
                 end: { try $0.cluster.startController() }),
@@ -104,11 +89,11 @@ extension EndToEnd {
                 try mesh.label()
                 try stage.waitOnWire(tunnelled: true)
                 try stage.driver.open("old", to: stage.echo())
-                try stage.driver.startLoad(stage.echo(), perSecond: 20, for: .seconds(60))
+                try stage.driver.startLoad(stage.echo(), perSecond: 20, for: .seconds(40))
                 for (index, fault) in Self.faults.enumerated() {
                     // What one fault changes the next one changes back.
                     let isSet = index.isMultiple(of: 2)
-                    let before = mesh.asked
+                    let (before, start) = (mesh.asked, ContinuousClock.now)
                     try await fault.begin(mesh)
                     mesh.refuse(isSet, "refused")
                     mesh.keepOut(isSet, "leaving")
@@ -126,9 +111,10 @@ extension EndToEnd {
                     }
                     #expect(try stage.driver.exchange("old", "after: \(fault.name)") == "after: \(fault.name)")
                     #expect(try leaving.client().get(stage.http(), path: "/", within: .seconds(5)).status == 200)
+                    print("\(fault.name): in step after \(ContinuousClock.now - start)")
                 }
                 let report = try stage.driver.awaitLoad(within: .seconds(60))
-                #expect(report.count(.served) == report.samples.count && report.samples.count >= 1200)
+                #expect(report.count(.served) == report.samples.count && report.samples.count >= 800)
             }
         }
 

@@ -108,8 +108,8 @@ private final class ForeignZtunnel {
 
     init(_ socket: String) throws {
         process = try Peer(
-            ["python3", Places.peer("zds_ztunnel.py"), socket, "--driven"], input: input, output: output,
-            errors: FileHandle.standardError)
+            ["python3", Places.peer("zds_ztunnel.py"), socket, "--driven"], input: .pipe(input), output: .pipe(output),
+            errors: .file(.standardError))
     }
 
     @discardableResult

@@ -23,7 +23,8 @@ struct ProgramTests {
         defer { try? FileManager.default.removeItem(at: folder) }  // In the machine's temporary files otherwise.
         let config = folder.appending(path: "config").path
         let output = Pipe()
-        let process = try Peer([try program().path, "--kubeconfig", config, "--client-certificate"], output: output)
+        let process = try Peer(
+            [try program().path, "--kubeconfig", config, "--client-certificate"], output: .pipe(output))
         try await eventually("the kubeconfig is there") { FileManager.default.fileExists(atPath: config) }
         let attributes = try FileManager.default.attributesOfItem(atPath: config)
         #expect(attributes[.posixPermissions] as? Int == 0o600)

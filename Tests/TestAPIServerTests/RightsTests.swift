@@ -56,6 +56,40 @@ struct RightsTests {
         #expect(token(&api, spec).code == code)
     }
 
+    @Test("a right to a name is one to list and watch that name, by the field selector, and no other")
+    func names() throws {
+        let role: JSON = [
+            "rules": [["apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["roots"], "verbs": ["list"]]]
+        ]
+        var store = Store()
+        func put(_ plural: String, _ name: String, _ value: JSON) throws {
+            let kind = try #require(store.kinds.all["\(plural).rbac.authorization.k8s.io"])
+            store.record(value, kind, Store.ID(namespace: "", name: name))
+        }
+        try put("clusterroles", "r", role)
+        try put(
+            "clusterrolebindings", "b",
+            [
+                "roleRef": ["kind": "ClusterRole", "name": "r"], "subjects": [["kind": "User", "name": "u"]],
+            ])
+        var cluster = Cluster(now: Date(timeIntervalSince1970: 0))
+        cluster.store = store
+        cluster.enforcesRoles = true
+        for (selector, code) in [
+            ("metadata.name=roots", 200), ("metadata.name=other", 403), ("", 403),
+            ("metadata.name=roots,metadata.namespace=a", 403),
+        ] {
+            var request = APIRequest(method: "GET", path: "/api/v1/configmaps", contentType: "")
+            request.query["fieldSelector"] = selector.isEmpty ? nil : selector
+            request.user = APIUser(name: "u")
+            guard case .value(_, let answered, _) = cluster.handle(request, now: Date(timeIntervalSince1970: 0)) else {
+                Issue.record("\(selector)")
+                continue
+            }
+            #expect(answered == code, "\(selector)")
+        }
+    }
+
     @Test("a new key ends the tokens of the old one")
     func rotation() throws {
         var api = try Asked()

@@ -130,7 +130,7 @@ final class Kubectl: Sendable {
         let path = try write("out-\(UUID().uuidString)", "")
         let output = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
         let process = try Peer(
-            [program] + arguments + words, adding: ["HOME": folder.path], output: output, errors: output)
+            [program] + arguments + words, adding: ["HOME": folder.path], output: .file(output), errors: .file(output))
         return (process, { try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init) })
     }
 }

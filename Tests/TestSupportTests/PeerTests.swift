@@ -32,7 +32,7 @@ struct PeerTests {
     @Test("one that ignores SIGTERM ends with its value")
     func deafness() async throws {
         var peer: Peer?
-        let child = try start { peer = try Peer(["sh", "-c", Self.deaf], output: $0) }
+        let child = try start { peer = try Peer(["sh", "-c", Self.deaf], output: .pipe($0)) }
         let pid = try #require(peer?.pid)
         peer?.signal(SIGTERM)
         #expect(peer?.isRunning == true)

@@ -11,8 +11,8 @@ final class ForeignAgent {
 
     init(socket path: String) throws {
         process = try Peer(
-            ["python3", Places.peer("zds_agent.py"), path], input: input, output: output,
-            errors: FileHandle.standardError)
+            ["python3", Places.peer("zds_agent.py"), path], input: .pipe(input), output: .pipe(output),
+            errors: .file(.standardError))
         _ = try answer()
     }
 

@@ -156,7 +156,7 @@ final class TestNode {
         let log = FileHandle(forWritingAtPath: directory + "/keeper.log") ?? FileHandle.nullDevice
         keeper = try Peer(
             [Places.products.appending(path: "apus-sockets").path, "--run-dir", directory, "--ztunnel-uid", "0"],
-            errors: log)
+            errors: .file(log))
         try eventually("the keeper listens") {
             guard let socket = try? SeqpacketSocket.connect(path: directory + "/keeper.sock") else { return false }
             agent = consume socket

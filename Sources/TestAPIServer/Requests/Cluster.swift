@@ -130,9 +130,14 @@ struct Cluster: Sendable {
         let resource = place.subresource.isEmpty ? place.plural : "\(place.plural)/\(place.subresource)"
         // A namespace is in itself, as far as rights go.
         let namespace = place.namespace.isEmpty && place.plural == "namespaces" ? place.name : place.namespace
+        // A list or watch of one name, by its field selector, is held against rights to that name.
+        let selected = place.name.isEmpty ? request.query["fieldSelector"] ?? "" : ""
+        let prefix = "metadata.name="
+        let isOfOne = selected.hasPrefix(prefix) && !selected.contains(",") && verb != "create"
+        let name = isOfOne ? String(selected.dropFirst(prefix.count)) : place.name
         try Roles(store: store).check(
             request.user,
-            Roles.Action(verb: verb, group: place.group, resource: resource, namespace: namespace, name: place.name))
+            Roles.Action(verb: verb, group: place.group, resource: resource, namespace: namespace, name: name))
     }
 
     private mutating func collection(
