@@ -77,6 +77,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
         record.trace = request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init)
         report = ConnectionReport(
             log: proxy.services.accessLog, counters: facts.counters, record: record, startedAt: startedAt)
+        report?.facts = facts
 
         question = facts.question
         proxy.services.policyLog.note(facts.verdict, on: facts.question)
@@ -125,6 +126,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
             if facts?.clientSpeaksFirst == true {
                 silence = proxy.loop.schedule(after: Dial.heldBack, self)
             }
+            facts = nil
             stream.relay(with: socket.take(), meter: report)
         }
     }
@@ -137,7 +139,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     /// Nothing has come from the client: perhaps it waits for the application, which has to know of it then.
     func timerFired(tag: Int) {
         silence = nil
-        if report?.first == nil { stream.acknowledge() }
+        if report?.hasMoved == false { stream.acknowledge() }
     }
 
     // MARK: Refusals and the end
@@ -194,7 +196,6 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
         isOver = true
         if let silence { proxy.loop.cancel(silence) }
         silence = nil
-        if let first = report?.first { facts?.clientSpeaksFirst = first == .request }
         if isCounted { proxy.limiter.give() }
         report?.finish(failure)
         report = nil
