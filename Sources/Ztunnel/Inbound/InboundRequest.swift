@@ -20,7 +20,6 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private let onEnd: (InboundRequest) -> Void
 
     private var report: ConnectionReport?
-    private var facts: InboundFacts?
     private var question: AuthorizationRequest?
     /// Told by the peer or found by the port; for the config dump.
     private var service: Service?
@@ -71,7 +70,6 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     }
 
     private func take(_ facts: InboundFacts) {
-        self.facts = facts
         service = facts.service
         var record = facts.record
         record.trace = request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init)
@@ -111,6 +109,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private func dialed(
         _ result: Result<DialedSocket, Dial.Failure>, _ header: [UInt8]?, _ fields: [HeaderField]
     ) {
+        let isHeldBack = dial?.clientSpeaksFirst == true
         dial = nil
         guard !isOver else { return }
         switch result {
@@ -123,10 +122,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
             isAccepted = true
-            if facts?.clientSpeaksFirst == true {
-                silence = proxy.loop.schedule(after: Dial.heldBack, self)
-            }
-            facts = nil
+            if isHeldBack { silence = proxy.loop.schedule(after: Dial.heldBack, self) }
             stream.relay(with: socket.take(), meter: report)
         }
     }
