@@ -20,7 +20,6 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private let onEnd: (InboundRequest) -> Void
 
     private var report: ConnectionReport?
-    private var facts: InboundFacts?
     private var question: AuthorizationRequest?
     /// Told by the peer or found by the port; for the config dump.
     private var service: Service?
@@ -71,12 +70,12 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     }
 
     private func take(_ facts: InboundFacts) {
-        self.facts = facts
         service = facts.service
         var record = facts.record
         record.trace = request.traceparent.flatMap(TraceParent.init(headerValue:)).map(AccessRecord.Trace.init)
         report = ConnectionReport(
             log: proxy.services.accessLog, counters: facts.counters, record: record, startedAt: startedAt)
+        report?.facts = facts
 
         question = facts.question
         proxy.services.policyLog.note(facts.verdict, on: facts.question)
@@ -110,6 +109,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     private func dialed(
         _ result: Result<DialedSocket, Dial.Failure>, _ header: [UInt8]?, _ fields: [HeaderField]
     ) {
+        let isHeldBack = dial?.clientSpeaksFirst == true
         dial = nil
         guard !isOver else { return }
         switch result {
@@ -122,9 +122,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
                 return end(ConnectionReport.Failure(text: "the client has gone", flag: .none))
             }
             isAccepted = true
-            if facts?.clientSpeaksFirst == true {
-                silence = proxy.loop.schedule(after: Dial.heldBack, self)
-            }
+            if isHeldBack { silence = proxy.loop.schedule(after: Dial.heldBack, self) }
             stream.relay(with: socket.take(), meter: report)
         }
     }
@@ -137,7 +135,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     /// Nothing has come from the client: perhaps it waits for the application, which has to know of it then.
     func timerFired(tag: Int) {
         silence = nil
-        if report?.first == nil { stream.acknowledge() }
+        if report?.hasMoved == false { stream.acknowledge() }
     }
 
     // MARK: Refusals and the end
@@ -194,7 +192,6 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
         isOver = true
         if let silence { proxy.loop.cancel(silence) }
         silence = nil
-        if let first = report?.first { facts?.clientSpeaksFirst = first == .request }
         if isCounted { proxy.limiter.give() }
         report?.finish(failure)
         report = nil

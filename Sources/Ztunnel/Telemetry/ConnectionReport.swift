@@ -46,23 +46,30 @@ final class ConnectionReport: RelayMeter {
 
     // MARK: Bytes
 
-    enum Direction { case request, response }
-    /// Which way the first bytes went.
-    private(set) var first: Direction?
+    /// Whether any have passed, either way.
+    private(set) var hasMoved = false
+    /// What learns from the first of them which side speaks first.
+    var facts: InboundFacts?
+
+    private func began(withClient: Bool) {
+        hasMoved = true
+        facts?.clientSpeaksFirst = withClient
+        facts = nil
+    }
 
     func toTunnel(_ bytes: Int) { if intoTunnelIsRequest { requestBytes(bytes) } else { responseBytes(bytes) } }
     func fromTunnel(_ bytes: Int) { if intoTunnelIsRequest { responseBytes(bytes) } else { requestBytes(bytes) } }
 
     /// From the client towards the server.
     func requestBytes(_ count: Int) {
-        if first == nil { first = .request }
+        if !hasMoved { began(withClient: true) }
         request += UInt64(count)
         counters.received.add(UInt64(count))
     }
 
     /// From the server towards the client.
     func responseBytes(_ count: Int) {
-        if first == nil { first = .response }
+        if !hasMoved { began(withClient: false) }
         response += UInt64(count)
         counters.sent.add(UInt64(count))
     }
