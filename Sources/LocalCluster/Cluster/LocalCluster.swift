@@ -197,6 +197,19 @@ public final class LocalCluster: Sendable {
             "the agent of node \(node.name)", of: "agent-\(node.name)", log: "\(node.logs)/agent.log",
             in: [node.folder]
         ) { access(node.cniSocket, F_OK) == 0 }
+        // The file is there a moment before somebody listens.
+        try Waiting.untilTrue(
+            "the agent of node \(node.name) to listen", within: configuration.patience, every: .milliseconds(1),
+            detail: { node.lastWords() }
+        ) {
+            do throws(SystemError) {
+                _ = try SeqpacketSocket.connect(path: node.cniSocket)
+                return true
+            } catch {
+                guard error.code == ECONNREFUSED else { throw error }
+                return false
+            }
+        }
     }
 
     /// Waits until the node's agent answers, its keeper listens and its ztunnel is ready.
