@@ -235,7 +235,8 @@ let package = Package(
             dependencies: [
                 "Addressing", "Controller", "Discovery", "Handover", "Identity", "IstioAPI", "Kubernetes",
                 "LinuxNetwork",
-                "Mesh", "ObjectSource", "Observability", "TestAPIServer", "TestSupport", .protobuf, .grpcCore, .grpcTransport, .x509,
+                "Mesh", "ObjectSource", "Observability", "TestAPIServer", "TestSupport", .protobuf, .grpcCore,
+                .grpcTransport, .x509,
                 .crypto, .asn1, .jwt,
                 .nioCore, .nioPosix, .nioSSL, .logging,
             ], swiftSettings: strict),
