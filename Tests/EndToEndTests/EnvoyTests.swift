@@ -192,13 +192,14 @@ extension EndToEnd {
                 try Waiting.untilTrue(
                     "the client's ztunnel to know of Envoy", within: .seconds(20), detail: { envoy.lastWords }
                 ) {
-                    // Until then it is a stranger's address, and the words go there in clear.
-                    _ = try? NetworkSpace.run(in: namespace) { () throws in
+                    // Until then it is a stranger's address, and the words go there in clear; and the application may
+                    // not listen yet.
+                    let answer = try? NetworkSpace.run(in: namespace) { () throws in
                         let probe = try StreamConnection.connect(to: echo, within: .seconds(2))
                         try probe.send("probe\n".utf8, within: .seconds(2))
-                        _ = try probe.line(within: .seconds(2))
+                        return try probe.line(within: .seconds(2))
                     }
-                    return try envoy.counter("http.inbound.downstream_rq_total") > 0
+                    return try answer == "probe" && envoy.counter("http.inbound.downstream_rq_total") > 0
                 }
                 let requests = try envoy.counter("http.inbound.downstream_rq_total")
                 let capture = try stage.capture()
