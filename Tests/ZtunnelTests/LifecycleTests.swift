@@ -90,6 +90,22 @@ struct LifecycleTests {
         }
     }
 
+    @Test("a policy that is listed and not known yet closes nothing that is open; once it is known it does")
+    func listedBeforeKnown() async throws {
+        try await scene { node, server, client, outsider in
+            let listener = try server.listen(port: 8080)
+            let target = Endpoint(server.v4, 8080)
+            let tunnelled = try Held(client, to: target, accepting: listener)
+            let plain = try Held(outsider, to: target, accepting: listener)
+            node.store.apply([.workload(node.workload(server, policies: ["shop/later"]))])
+            try tunnelled.exchange()
+            try plain.exchange()
+            node.store.apply([.policy("shop/later", Self.denyAll("later", in: "shop", .workloadSelector))])
+            try expectClosed(tunnelled.client.raw)
+            try expectClosed(plain.client.raw)
+        }
+    }
+
     @Test("8. registration precedes the first check: a change while the application is being connected to is not lost")
     func changedWhileConnecting() async throws {
         try await scene { node, server, client, _ in

@@ -100,7 +100,7 @@ final class InboundPlaintextConnection: InboundConnection {
     // MARK: Changes and the end
 
     func recheck(_ workload: Workload, _ state: MeshState) {
-        guard let question, !state.authorize(question, for: workload).isAllowed else { return }
+        guard let question, state.authorize(question, for: workload).endsOpenConnection else { return }
         abort(.policyChange)
     }
 

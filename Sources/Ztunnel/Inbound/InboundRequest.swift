@@ -141,7 +141,7 @@ final class InboundRequest: HBONEStreamDelegate, TimerHandler {
     // MARK: Refusals and the end
 
     func recheck(_ workload: Workload, _ state: MeshState) {
-        guard let question, !state.authorize(question, for: workload).isAllowed else { return }
+        guard let question, state.authorize(question, for: workload).endsOpenConnection else { return }
         abort(.policyChange)
     }
 
