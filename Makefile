@@ -61,7 +61,7 @@ test-e2e: build-tests ## the end-to-end tests alone
 
 # One test binary, run once for each target (scripts/run-tests). Some unit tests look at the kernel too, so all run as
 # root where that is possible. Of the rooms that make namespaces, connections or processes of their own in most tests, all
-# tests count as end to end: they take most of the time (within 12 minutes; the others within 3).
+# tests count as end to end: they take most of the time (some 16 minutes on two slow cores; the others 3).
 .PHONY: run-unit run-e2e
 END_TO_END_TESTS := EndToEndTests ContainerRuntimeTests CNIPluginTests ControllerTests DeployTests KeeperTests \
     NodeAgentTests RedirectionTests ZtunnelTests
