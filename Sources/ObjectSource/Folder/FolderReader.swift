@@ -51,9 +51,10 @@ struct FolderReader {
     /// Looks at all files.
     /// - Parameter arrived: files that were renamed into place, by folder.
     mutating func scan(settle: Bool, _ arrived: [String: Set<String>] = [:]) -> Outcome {
-        take(
-            sourceScanner.scan(settle: settle, arrived: arrived[sourceScanner.path] ?? []),
-            statusScanner?.scan(settle: settle, arrived: statusScanner.flatMap { arrived[$0.path] } ?? []))
+        let whole = (source: arrived[sourceScanner.path] ?? [], status: statusScanner.flatMap { arrived[$0.path] } ?? [])
+        return take(
+            sourceScanner.scan(settle: settle, arrived: whole.source),
+            statusScanner?.scan(settle: settle, arrived: whole.status))
     }
 
     /// Looks at what something has happened to.
@@ -61,11 +62,11 @@ struct FolderReader {
         func names(_ list: [String: Set<String>], _ scanner: FolderScanner?) -> Set<String> {
             scanner.flatMap { list[$0.path] } ?? []
         }
-        let (reports, whole) = (names(news.touched, statusScanner), names(news.arrived, statusScanner))
+        let objects = (names(news.touched, sourceScanner), names(news.arrived, sourceScanner))
+        let reports = (names(news.touched, statusScanner), names(news.arrived, statusScanner))
         return take(
-            sourceScanner.scan(
-                touched: names(news.touched, sourceScanner), arrived: names(news.arrived, sourceScanner)),
-            statusScanner?.scan(touched: reports, arrived: whole))
+            sourceScanner.scan(touched: objects.0, arrived: objects.1),
+            statusScanner?.scan(touched: reports.0, arrived: reports.1))
     }
 
     private mutating func take(_ found: FolderScanner.Outcome, _ reports: FolderScanner.Outcome?) -> Outcome {
