@@ -25,6 +25,17 @@ public struct NftablesBackend: RedirectionBackend {
             .plan, "this copy of capture by nf_tables cannot look for seals", hint: "name creators instead")
     }
 
+    public func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        guard let forged, plan.requiresSeal else { return }
+        // The first classifier of a new place waits for every processor to have let go of what it sees (a grace period of
+        // RCU). Without capture, what it drops is nobody's: a packet of the proxy's that the proxy did not send.
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot set up capture") { () throws(NetlinkError) in
+                try ForgedMarks.drop(forged)
+            }
+        }
+    }
+
     public func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
         if plan.requiresSeal, forged == nil, let sealProblem { throw sealProblem }
         try namespace.run { () throws(RedirectionError) in try makeHold(plan, .capturing) }
