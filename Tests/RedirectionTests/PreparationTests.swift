@@ -1,5 +1,4 @@
 import Addressing
-import Glibc
 import LinuxNetwork
 import Testing
 
@@ -36,13 +35,12 @@ struct PreparationTests {
         let backend = try node.backend()
         for round in 0..<12 {
             let network = try Network()
-            async let preparation: Void = onThread { try backend.prepare(Self.plan, in: network.pod) }
-            try await onThread {
-                // Now this is first, now that.
-                if round % 3 == 1 { usleep(UInt32(round) * 150) }
-                try backend.apply(Self.plan, in: network.pod)
-            }
-            try await preparation
+            // Now the one begins first, now the other, and now and then it has ended by then.
+            let preparation = Task { try await onThread { try backend.prepare(Self.plan, in: network.pod) } }
+            if round % 3 == 0 { try await preparation.value }
+            if round % 3 == 1 { await Task.yield() }
+            try await onThread { try backend.apply(Self.plan, in: network.pod) }
+            try await preparation.value
             let found = try await onThread { try backend.verify(Self.plan, .capturing, in: network.pod) }
             #expect(found.isEmpty, "round \(round)")
         }
