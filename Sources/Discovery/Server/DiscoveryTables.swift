@@ -1,3 +1,4 @@
+import IstioAPI
 import Mesh
 
 /// All that is published, as of one moment, and how its types depend on each other: a workload lists policies by name, and
