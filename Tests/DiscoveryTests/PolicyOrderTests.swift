@@ -228,7 +228,8 @@ struct PolicyOrderTests {
         private mutating func answer(_ kind: Kind, refusal: String?) throws {
             var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
             request.typeURL = kind.typeURL
-            request.responseNonce = try #require(nonces.removeValue(forKey: kind))
+            let nonce = nonces.removeValue(forKey: kind)
+            request.responseNonce = try #require(nonce)
             if let refusal { request.errorDetail.message = refusal }
             #expect(try session.receive(request) == .init(typeURL: kind.typeURL, refusal: refusal))
         }
