@@ -115,8 +115,8 @@ public struct EbpfBackend: RedirectionBackend {
                 [CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: memory(&places))],
                 programs)
         }
-        for setting in CaptureSetting.allCases where setting.setting.read().map({ $0 != "1" }) ?? false {
-            try setting.setting.write("1")
+        for setting in CaptureSetting.allCases {
+            if let opened = KernelSetting.Opened(setting.setting), opened.value != "1" { try opened.write("1") }
         }
         let others = links.filter { $0.index != CaptureFilter.loopback }
         let inward = others.flatMap { Self.filters(plan, phase, $0, .ingress) }

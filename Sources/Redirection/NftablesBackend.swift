@@ -91,15 +91,23 @@ public struct NftablesBackend: RedirectionBackend {
         // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
+        var settings: [NamespaceSetting: KernelSetting.Opened] = [:]
         let (table, line) = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             let present = try nftables.tables(named: Self.tables)
+            for setting in NamespaceSetting.allCases { settings[setting] = KernelSetting.Opened(setting.setting) }
+            let conntrack = NamespaceSetting.picksUpOpenConnections
+            if present[RedirectionTable.name] == nil, settings[conntrack] == nil {
+                try nftables.loadConntrack()
+                settings[conntrack] = KernelSetting.Opened(conntrack.setting)
+            }
             return (
-                try Self.tableWithMemory(present[RedirectionTable.name], &nftables), present[SecondLine.table]
+                try Self.tableWithMemory(present[RedirectionTable.name], settings, &nftables),
+                present[SecondLine.table]
             )
         }
         for setting in NamespaceSetting.allCases {
-            guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
-            try setting.setting.write(wanted)
+            guard let wanted = setting.wanted(plan), settings[setting]?.value != wanted else { continue }
+            if let opened = settings[setting] { try opened.write(wanted) } else { try setting.setting.write(wanted) }
         }
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
@@ -122,15 +130,15 @@ public struct NftablesBackend: RedirectionBackend {
 
     /// Our table as it is, made empty where it is missing: its comment keeps the settings' values from before.
     private static func tableWithMemory(
-        _ present: Nftables.Table?, _ nftables: inout NftablesSocket
+        _ present: Nftables.Table?, _ settings: [NamespaceSetting: KernelSetting.Opened],
+        _ nftables: inout NftablesSocket
     ) throws(NetlinkError) -> Nftables.Table {
         if let present { return present }
-        if NamespaceSetting.picksUpOpenConnections.setting.read() == nil { try nftables.loadConntrack() }
         var before: [NamespaceSetting: String] = [:]
         // With our routing in place the table was deleted under us, and the values are our own.
         var routes = try RouteSocket()
         if try !PolicyRouting.isPresent(&routes) {
-            for setting in NamespaceSetting.allCases { before[setting] = setting.setting.read() }
+            before = settings.mapValues(\.value)
         }
         var batch = Nftables.Batch()
         let comment = RedirectionTable.comment(before)
