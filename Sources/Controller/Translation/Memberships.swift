@@ -33,27 +33,28 @@ struct Memberships {
     init(_ surroundings: Surroundings, reusing last: (Memberships, changed: Set<String>)? = nil) {
         self.surroundings = surroundings
         let objects = surroundings.objects
-        func isOpen(_ namespace: String) -> Bool { last.map { $0.changed.contains(namespace) } ?? true }
+        let changed = last?.changed
         var selecting = last?.0.selecting ?? [:]
         var naming = last?.0.namingIn ?? [:]
         for namespace in last?.changed ?? [] {
             selecting[namespace] = nil
             naming[namespace] = nil
         }
-        for name in objects.services.keys where isOpen(name.namespace) {
+        for name in objects.services.names(in: changed) {
             guard let service = objects.services[name], service.spec.type != .externalName,
                 !service.spec.selector.isEmpty
             else { continue }
             selecting[name.namespace, default: []].append(
                 Selecting(service.spec.selector, .service(service, key: surroundings.key(name))))
         }
-        for (name, entry) in objects.serviceEntries where isOpen(name.namespace) && !entry.selector.isEmpty {
+        for (name, entry) in objects.serviceEntries
+        where (changed?.contains(name.namespace) ?? true) && !entry.selector.isEmpty {
             let hosts = surroundings.hosts.hosts(of: entry)
             guard !hosts.isEmpty else { continue }
             selecting[name.namespace, default: []].append(Selecting(entry.selector, .entry(entry, hosts: hosts)))
         }
         self.selecting = selecting
-        for name in objects.endpointSlices.keys where isOpen(name.namespace) {
+        for name in objects.endpointSlices.names(in: changed) {
             guard let slice = objects.endpointSlices[name],
                 let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
             else { continue }
