@@ -199,7 +199,8 @@ struct ResourceTable: Sendable {
 enum ContentHash {
     static func of(_ body: Data) -> String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in body { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        // Bytes of `Data` one by one cost several times as much.
+        for byte in [UInt8](body) { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
         return String(hash, radix: 16)
     }
 }
