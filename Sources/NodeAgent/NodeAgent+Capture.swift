@@ -246,6 +246,7 @@ extension NodeAgent {
         pod.suspicion?.cancel()
         let id = pod.record.containerID
         pods[id] = nil
+        burials += 1
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
         namespaceNumbers = namespaceNumbers.filter { $0.value != id }
         await releaseProbes(of: pod)

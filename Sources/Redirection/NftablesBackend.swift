@@ -103,6 +103,7 @@ public struct NftablesBackend: RedirectionBackend {
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
         var settings: [NamespaceSetting: KernelSetting.Opened] = [:]
+        var wasAbsent = false
         let (table, line) = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             let present = try nftables.tables(named: Self.tables)
             for setting in NamespaceSetting.allCases { settings[setting] = KernelSetting.Opened(setting.setting) }
@@ -111,10 +112,11 @@ public struct NftablesBackend: RedirectionBackend {
                 try nftables.loadConntrack()
                 settings[conntrack] = KernelSetting.Opened(conntrack.setting)
             }
-            return (
-                try Self.tableWithMemory(present[RedirectionTable.name], settings, &nftables),
-                present[SecondLine.table]
-            )
+            let line = present[SecondLine.table]
+            if let table = present[RedirectionTable.name] { return (table, line) }
+            let made = try Self.tableWithMemory(settings, &nftables)
+            wasAbsent = made.isNew
+            return (made.table, line)
         }
         for setting in NamespaceSetting.allCases {
             guard let wanted = setting.wanted(plan), settings[setting]?.value != wanted else { continue }
@@ -122,7 +124,7 @@ public struct NftablesBackend: RedirectionBackend {
         }
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
-            try PolicyRouting.establish(plan, &routes)
+            try PolicyRouting.establish(plan, isNew: wasAbsent, &routes)
             let rules = shelf.rules(plan, phase)
             let isFresh = table.chains.isEmpty && line == nil && RedirectionTable.memory(table.comment) != nil
             var batch = isFresh ? rules.fresh : Self.changes(from: table, to: rules.chains)
@@ -139,23 +141,19 @@ public struct NftablesBackend: RedirectionBackend {
         }
     }
 
-    /// Our table as it is, made empty where it is missing: its comment keeps the settings' values from before.
+    /// Our table, made empty: its comment keeps the settings' values from before.
+    /// - Returns: It, and whether our routing is missing as well.
     private static func tableWithMemory(
-        _ present: Nftables.Table?, _ settings: [NamespaceSetting: KernelSetting.Opened],
-        _ nftables: inout NftablesSocket
-    ) throws(NetlinkError) -> Nftables.Table {
-        if let present { return present }
-        var before: [NamespaceSetting: String] = [:]
-        // With our routing in place the table was deleted under us, and the values are our own.
+        _ settings: [NamespaceSetting: KernelSetting.Opened], _ nftables: inout NftablesSocket
+    ) throws(NetlinkError) -> (table: Nftables.Table, isNew: Bool) {
         var routes = try RouteSocket()
-        if try !PolicyRouting.isPresent(&routes) {
-            before = settings.mapValues(\.value)
-        }
+        // With our routing in place the table was deleted under us, and the values are our own.
+        let isNew = try !PolicyRouting.isPresent(&routes)
+        let comment = RedirectionTable.comment(isNew ? settings.mapValues(\.value) : [:])
         var batch = Nftables.Batch()
-        let comment = RedirectionTable.comment(before)
         batch.addTable(RedirectionTable.name, comment: comment)
         try nftables.commit(batch)
-        return Nftables.Table(RedirectionTable.name, comment: comment)
+        return (Nftables.Table(RedirectionTable.name, comment: comment), isNew)
     }
 
     private static func removeHere() throws(RedirectionError) {
