@@ -58,8 +58,7 @@ extension NodeAgent {
                 "state": "\(pod.keeperState.map { "\($0)" } ?? "unknown")",
             ])
         if isNew { tellOfEnrolment(pod) }
-        // What is said of it is no part of it: an ADD does not wait for who keeps the objects.
-        reportSoon(pod)
+        await report(pod)
         watchForResolver(pod)
         watchSpared(pod)
         // The object may be another by now, and was not held against what was under way.
