@@ -96,7 +96,7 @@ manifests: deps-build ## deploy/manifests/apus.yaml and the dashboard, from the 
 	.build/debug/apus reference dashboard >deploy/helm/apus/files/dashboard.json
 	"$$(scripts/deploy-python)" scripts/chart manifest >deploy/manifests/apus.yaml
 
-lint: ## format, forbidden things, documents, eBPF sources
+lint: deps-build ## format, forbidden things, documents, eBPF sources
 	$(SWIFT) format lint --strict --parallel -r Sources Tests fuzz Package.swift
 	scripts/lint-sources
 	scripts/lint-docs
