@@ -36,7 +36,7 @@ final class ClusterAPI: Sendable {
             do {
                 _ = try await client.get(.namespaces, "default")
                 return true
-            } catch let error where error.code == .unreachable {
+            } catch let error as KubernetesError where error.code == .unreachable {
                 return false
             } catch {
                 return true

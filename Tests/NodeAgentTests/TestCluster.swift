@@ -32,7 +32,7 @@ final class TestCluster: Sendable {
             do {
                 _ = try await client.get(.namespaces, "default")
                 return true
-            } catch let error where error.code == .unreachable {
+            } catch let error as KubernetesError where error.code == .unreachable {
                 return false
             } catch {
                 return true
