@@ -32,15 +32,17 @@ extension NodeAgent {
 
     /// Running pods of this node that belong in the mesh and are not in the agent's care.
     private func slippedThrough(in snapshot: ObjectSnapshot) -> [Pod] {
-        snapshot.pods.values.filter { pod in
+        var known: [ObjectName: [String]] = [:]
+        for pod in pods.values where pod.record.phase != .gone {
+            known[pod.name, default: []].append(pod.record.objectUID)
+        }
+        return snapshot.pods.values.filter { pod in
             guard pod.spec.nodeName == configuration.nodeName, pod.status.phase == .running,
                 !pod.status.podIPs.isEmpty, pod.metadata.deletionTimestamp == nil
             else { return false }
             let labels = snapshot.namespaces[pod.metadata.namespace]?.metadata.labels ?? [:]
             guard rules.decide(pod, namespaceLabels: labels) == .enrol else { return false }
-            return !pods.values.contains {
-                $0.name == pod.name && Self.mayBe(pod, uid: $0.record.objectUID) && $0.record.phase != .gone
-            }
+            return !(known[pod.name] ?? []).contains { Self.mayBe(pod, uid: $0) }
         }
     }
 
@@ -68,7 +70,7 @@ extension NodeAgent {
         scan.proc = configuration.processFolder
         let result: NamespaceScan.Result
         do {
-            result = try await pool.run { [scan] in try scan.run(wanted) }
+            result = try await lookups.run { [scan] in try scan.run(wanted) }
         } catch {
             log.error(
                 "pods run outside the mesh, and the node's processes cannot be searched for them",
@@ -167,7 +169,7 @@ extension NodeAgent {
             for candidate in pods.values where candidate.record.interfaces.isEmpty && isWithoutObject(candidate) {
                 let namespace = candidate.namespace.id
                 // Whoever cannot be seen may be there still; a pool that has stopped is the agent's end.
-                let processes = try? await pool.run { try all.processes(of: namespace) }
+                let processes = try? await lookups.run { try all.processes(of: namespace) }
                 guard processes?.isEmpty == true else { continue }
                 let id = candidate.record.containerID
                 await exclusively(id) {

@@ -95,7 +95,7 @@ struct CaptureFilters: ~Copyable {
     mutating func put(_ filters: [CaptureFilter], _ programs: some CaptureProgramSet) throws(NetlinkError) {
         for filter in filters {
             let wanted = filter.filter(tag: programs.tag(filter.program))
-            if try !empty.contains(filter.interface), try present(filter) == wanted { continue }
+            if !empty.contains(filter.interface), try present(filter) == wanted { continue }
             try routes.put(wanted, program: programs.descriptor(filter.program))
         }
     }

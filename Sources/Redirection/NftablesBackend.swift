@@ -6,6 +6,7 @@ import Netlink
 /// Capture by nf_tables: NAT redirection in a table of our own, connection marks, and policy routes for replies.
 public struct NftablesBackend: RedirectionBackend {
     private let forged: ForgedMarkProgram?
+    private let shelf = PlannedRules.Shelf()
 
     /// Without the means for plans that ask for the seal (``RedirectionPlan/requiresSeal``).
     public init() { forged = nil }
@@ -46,9 +47,10 @@ public struct NftablesBackend: RedirectionBackend {
                 var routes = try RouteSocket()
                 let tables = try nftables.tables(named: Self.tables)
                 let table = tables[RedirectionTable.name]
+                let rules = shelf.rules(plan, phase)
                 return try PolicyRouting.drift(plan, &routes)
-                    + Self.drift(table, RedirectionTable.chains(plan, phase))
-                    + SecondLine.drift(plan, phase, tables[SecondLine.table])
+                    + Self.drift(table, rules.chains)
+                    + SecondLine.drift(rules.line, tables[SecondLine.table])
                     + Self.settingDrift(plan, table) + forgedDrift(plan, phase)
             }
         }
@@ -102,10 +104,14 @@ public struct NftablesBackend: RedirectionBackend {
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
             try PolicyRouting.establish(plan, &routes)
-            var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
-            SecondLine.change(from: line, to: plan, phase, &batch)
+            let rules = shelf.rules(plan, phase)
+            let isFresh = table.chains.isEmpty && line == nil && RedirectionTable.memory(table.comment) != nil
+            var batch = isFresh ? rules.fresh : Self.changes(from: table, to: rules.chains)
+            if !isFresh { SecondLine.change(from: line, to: rules.line, &batch) }
             try nftables.commit(batch)
-            if phase == .capturing, !batch.isEmpty { try ForgottenConnections.forget(&routes) }
+            if phase == .capturing, Self.beginsCapture(table, rules.chains) {
+                try ForgottenConnections.forget(&routes)
+            }
             if let forged, plan.requiresSeal, phase == .capturing {
                 try ForgedMarks.drop(forged)
             } else {
@@ -198,6 +204,15 @@ public struct NftablesBackend: RedirectionBackend {
             for name in foreign { batch.deleteChain(name, table: RedirectionTable.name) }
         }
         return batch
+    }
+
+    /// Whether something is captured by the wanted chains that was not by the table as it is. Only then can there be
+    /// connections that passed uncaptured, and ended unseen.
+    static func beginsCapture(_ table: Nftables.Table, _ wanted: [Nftables.Chain]) -> Bool {
+        wanted.contains { chain in
+            let present = table.chains.first { $0.name == chain.name && $0.base == chain.base }?.rules ?? []
+            return chain.rules.contains { $0.expressions.contains(.redirect) && !present.contains($0) }
+        }
     }
 
     static func drift(_ table: Nftables.Table?, _ wanted: [Nftables.Chain]) -> [Drift] {
