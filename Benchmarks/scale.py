@@ -78,6 +78,10 @@ def whole(program, pods, services):
             with ztunnels(program, at, 100) as hundred:
                 begun = hundred.ask()
                 hundred_memory = server.ask("memory")
+                # Each keeps the buffer of its first response, 64 MiB, until the next one comes. That all hundred are in one
+                # process, which gives them back within a second, is no node's trouble: that second is said, and not counted.
+                server.ask("change 1000 1000")
+                settling = hundred.ask("report")
                 used = hundred.cpu()
                 changes = server.ask(f"change {min(10_000, pods)} 1000")
                 used = hundred.cpu() - used
@@ -85,7 +89,8 @@ def whole(program, pods, services):
             lost = 100 * changes["changes"] - latency["changes"]
             print(f"scale: {begun['subscribers']} ztunnels have all of it after {begun['all_seconds']:.2f} s ({hundred_memory['bytes'] / MIB:.0f} MiB); "
                   f"{changes['rate']:.0f} changes a second reach them in p50 {latency['p50_ms']:.1f}, p99 {latency['p99_ms']:.1f}, "
-                  f"at most {latency['longest_ms']:.1f} ms; {changes['cpu_per_change_ms']:.2f} ms of CPU a change here, "
+                  f"at most {latency['longest_ms']:.1f} ms (p99 {settling['p99_ms']:.1f} in the second before, in which they give back "
+                  f"what their first response took); {changes['cpu_per_change_ms']:.2f} ms of CPU a change here, "
                   f"{used / changes['changes'] * 1000:.2f} there, {latency['responses'] / changes['seconds']:.0f} messages a second; "
                   f"{lost} not seen", flush=True)
             if lost > 0: raise RuntimeError(f"{lost} changes did not come")

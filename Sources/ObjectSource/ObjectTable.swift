@@ -14,6 +14,8 @@ public struct ObjectTable<Object: Equatable & Sendable>: Sendable, Sequence, Exp
     public typealias Values = TreeDictionary<ObjectName, Object>.Values
 
     private var objects: TreeDictionary<ObjectName, Object> = [:]
+    /// Of `objects`, by namespace.
+    private var names: TreeDictionary<String, TreeSet<String>> = [:]
     private var journal = Journal()
     /// How far this table is in its journal.
     private var position = 0
@@ -21,13 +23,13 @@ public struct ObjectTable<Object: Equatable & Sendable>: Sendable, Sequence, Exp
     public init() {}
 
     public init(dictionaryLiteral elements: (ObjectName, Object)...) {
-        for (name, object) in elements { objects[name] = object }
+        for (name, object) in elements { set(name, object) }
     }
 
     public subscript(name: ObjectName) -> Object? {
         get { objects[name] }
         set {
-            objects[name] = newValue
+            set(name, newValue)
             // A copy that goes its own way begins a journal of its own.
             if !journal.append(name, at: position) {
                 journal = Journal()
@@ -36,6 +38,27 @@ public struct ObjectTable<Object: Equatable & Sendable>: Sendable, Sequence, Exp
             }
             position += 1
         }
+    }
+
+    private mutating func set(_ name: ObjectName, _ object: Object?) {
+        if let object {
+            if objects.updateValue(object, forKey: name) == nil {
+                names[name.namespace, default: []].insert(name.name)
+            }
+        } else if objects.removeValue(forKey: name) != nil {
+            names[name.namespace]?.remove(name.name)
+            if names[name.namespace]?.isEmpty == true { names[name.namespace] = nil }
+        }
+    }
+
+    /// The names of the objects in a namespace, without a look at any other.
+    public func names(in namespace: String) -> some Sequence<ObjectName> {
+        (names[namespace] ?? []).lazy.map { ObjectName(namespace: namespace, name: $0) }
+    }
+
+    /// The names of all objects, without a copy of any of them.
+    public var allNames: some Sequence<ObjectName> {
+        names.lazy.flatMap { namespace, names in names.lazy.map { ObjectName(namespace: namespace, name: $0) } }
     }
 
     /// - Returns: What was there.
@@ -55,7 +78,7 @@ public struct ObjectTable<Object: Equatable & Sendable>: Sendable, Sequence, Exp
     /// Some of the objects, as a table of its own.
     public func filter(_ isIncluded: (Element) throws -> Bool) rethrows -> ObjectTable {
         var result = ObjectTable()
-        result.objects = try objects.filter(isIncluded)
+        for (name, object) in objects where try isIncluded((name, object)) { result.set(name, object) }
         return result
     }
 

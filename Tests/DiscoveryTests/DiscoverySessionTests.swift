@@ -195,9 +195,12 @@ struct DiscoverySessionTests {
         let many = (0...ChangeHistory.nameLimit).map { Samples.workload("m\($0)") }
         try publish(many)
         try publish([Samples.workload("b", address: 2)])
-        #expect(table.changes(since: table.generation - 1)?.present == ["Kubernetes//Pod/shop/b"])
-        #expect(table.changes(since: table.generation - 1)?.gone.count == many.count)
-        #expect(table.changes(since: 1)?.gone == ["Kubernetes//Pod/shop/a"])
+        #expect(
+            table.changes(since: table.generation - 1, told: table.generation - 1)?.present == [
+                "Kubernetes//Pod/shop/b"
+            ])
+        #expect(table.changes(since: table.generation - 1, told: table.generation - 1)?.gone.count == many.count)
+        #expect(table.changes(since: 1, told: 1)?.gone == ["Kubernetes//Pod/shop/a"])
         _ = try send(nonce: first?.nonce ?? "")
         let second = try next()
         #expect(names(second) == ["b"])
@@ -231,7 +234,7 @@ struct DiscoverySessionTests {
             try publish(many)
             try publish([Samples.workload("b")])
         }
-        #expect(table.changes(since: 1) == nil && table.versions(asOf: 1) == nil)
+        #expect(table.changes(since: 1, told: 1) == nil && table.versions(asOf: 1, told: 1) == nil)
         _ = try send(nonce: first?.nonce ?? "")
         #expect(throws: DiscoverySession.Violation.tooFarBehind) { _ = try session.next(table) }
         var request = Request()

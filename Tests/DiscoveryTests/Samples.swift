@@ -56,7 +56,8 @@ enum Samples {
         ], dryRun: true)
 
     static func workload(
-        _ name: String, address: UInt8 = 1, node: String = "n1", services: [String] = [], revision: String = ""
+        _ name: String, address: UInt8 = 1, node: String = "n1", services: [String] = [], revision: String = "",
+        policies: [String] = []
     ) -> MeshResource {
         .workload(
             Workload(
@@ -65,7 +66,7 @@ enum Samples {
                 services: Dictionary(
                     uniqueKeysWithValues: services.map {
                         (NamespacedHostname(namespace: "shop", hostname: $0), [80: 8080] as PortMap)
-                    })))
+                    }), authorizationPolicies: policies.map { "shop/\($0)" }))
     }
 
     static func service(_ hostname: String, address: UInt8) -> MeshResource {
@@ -75,7 +76,9 @@ enum Samples {
                 addresses: [NetworkAddress(address: IPAddress(10, 96, 0, address))]))
     }
 
-    static func policy(_ name: String) -> MeshResource {
-        .policy(AuthorizationPolicy(name: name, namespace: "shop", scope: .namespace, action: .allow))
+    static func policy(
+        _ name: String, scope: AuthorizationPolicy.Scope = .namespace, action: AuthorizationPolicy.Action = .allow
+    ) -> MeshResource {
+        .policy(AuthorizationPolicy(name: name, namespace: "shop", scope: scope, action: action))
     }
 }

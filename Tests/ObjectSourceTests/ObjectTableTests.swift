@@ -65,4 +65,23 @@ struct ObjectTableTests {
         #expect(changed[name(1)]?.spec.nodeName == "elsewhere" && changed != table)
         #expect(changed.changes(since: table) == [name(1)])
     }
+
+    @Test("names are known by namespace, whatever came and went")
+    func namespaces() {
+        var table = table(3)
+        let other = ObjectName(namespace: "other", name: "p1")
+        table[other] = pod(1)
+        table[name(1)] = pod(1, node: "n2")
+        table[name(2)] = nil
+        table[name(9)] = nil
+        #expect(Set(table.names(in: "shop")) == [name(0), name(1)] && Array(table.names(in: "other")) == [other])
+        #expect(Set(table.allNames) == Set(table.keys) && Array(table.names(in: "none")).isEmpty)
+        let copy = table
+        table.removeValue(forKey: other)
+        #expect(Array(table.names(in: "other")).isEmpty && Array(copy.names(in: "other")) == [other])
+        let filtered = copy.filter { $0.key.name == "p1" }
+        #expect(Set(filtered.allNames) == [name(1), other] && filtered.count == 2)
+        let literal: PodTable = [name(1): pod(1)]
+        #expect(Array(literal.names(in: "shop")) == [name(1)])
+    }
 }

@@ -57,3 +57,10 @@ struct ChangeScope {
         return keys
     }
 }
+
+extension ObjectTable {
+    /// The names in some namespaces; `nil`: in all.
+    func names(in namespaces: Set<String>?) -> [ObjectName] {
+        namespaces?.flatMap { names(in: $0) } ?? Array(allNames)
+    }
+}

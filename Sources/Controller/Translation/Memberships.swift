@@ -20,8 +20,14 @@ struct Memberships {
     }
 
     private let surroundings: Surroundings
-    /// By namespace.
-    private let selecting: [String: [Selecting]]
+    private struct Label: Hashable {
+        let name: String
+        let value: String
+    }
+
+    /// By namespace, and there by one label of the selector: a namespace with thousands of services is not walked for each
+    /// of its pods.
+    private let selecting: [String: [Label: [Selecting]]]
     private typealias Naming = [ObjectName: [(uid: String, service: ServiceObject)]]
     /// By pod: services without a selector whose slices name it.
     private let naming: Naming
@@ -33,27 +39,30 @@ struct Memberships {
     init(_ surroundings: Surroundings, reusing last: (Memberships, changed: Set<String>)? = nil) {
         self.surroundings = surroundings
         let objects = surroundings.objects
-        func isOpen(_ namespace: String) -> Bool { last.map { $0.changed.contains(namespace) } ?? true }
+        let changed = last?.changed
         var selecting = last?.0.selecting ?? [:]
         var naming = last?.0.namingIn ?? [:]
         for namespace in last?.changed ?? [] {
             selecting[namespace] = nil
             naming[namespace] = nil
         }
-        for name in objects.services.keys where isOpen(name.namespace) {
+        for name in objects.services.names(in: changed) {
             guard let service = objects.services[name], service.spec.type != .externalName,
-                !service.spec.selector.isEmpty
+                let label = Self.label(of: service.spec.selector)
             else { continue }
-            selecting[name.namespace, default: []].append(
+            selecting[name.namespace, default: [:]][label, default: []].append(
                 Selecting(service.spec.selector, .service(service, key: surroundings.key(name))))
         }
-        for (name, entry) in objects.serviceEntries where isOpen(name.namespace) && !entry.selector.isEmpty {
+        for (name, entry) in objects.serviceEntries
+        where changed?.contains(name.namespace) ?? true {
+            guard let label = Self.label(of: entry.selector) else { continue }
             let hosts = surroundings.hosts.hosts(of: entry)
             guard !hosts.isEmpty else { continue }
-            selecting[name.namespace, default: []].append(Selecting(entry.selector, .entry(entry, hosts: hosts)))
+            selecting[name.namespace, default: [:]][label, default: []].append(
+                Selecting(entry.selector, .entry(entry, hosts: hosts)))
         }
         self.selecting = selecting
-        for name in objects.endpointSlices.keys where isOpen(name.namespace) {
+        for name in objects.endpointSlices.names(in: changed) {
             guard let slice = objects.endpointSlices[name],
                 let service = EndpointSliceTranslation.service(of: slice, in: objects), service.spec.selector.isEmpty
             else { continue }
@@ -152,6 +161,14 @@ struct Memberships {
     }
 
     private func matching(_ labels: [String: String], in namespace: String) -> [Selecting] {
-        (selecting[namespace] ?? []).filter { labels.isMatched(by: $0.selector) }
+        guard let selecting = selecting[namespace] else { return [] }
+        return labels.flatMap { name, value in
+            (selecting[Label(name: name, value: value)] ?? []).filter { labels.isMatched(by: $0.selector) }
+        }
+    }
+
+    /// The one that a selector is found by; `nil` for one that selects nothing.
+    private static func label(of selector: [String: String]) -> Label? {
+        selector.min { $0.key < $1.key }.map { Label(name: $0.key, value: $0.value) }
     }
 }

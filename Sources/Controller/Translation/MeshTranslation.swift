@@ -36,7 +36,7 @@ public struct MeshTranslation: Sendable {
     func contributions(of remotes: [RemoteCluster], to all: ObjectSnapshot) -> [RemoteContribution] {
         guard !remotes.isEmpty else { return [] }
         let surroundings = Surroundings(configuration, all)
-        let kept = Set(surroundings.hosts.keys).subtracting(globalServices(surroundings))
+        let kept = surroundings.hosts.keys.subtracting(globalServices(surroundings))
         return remotes.sorted { $0.id < $1.id }.map {
             RemoteContribution($0, configuration, network: surroundings.network, kept: kept)
         }
@@ -138,10 +138,9 @@ private struct OwnOfNamespaces {
             resources[namespace] = nil
             conditions[namespace] = nil
         }
-        func isOpen(_ namespace: String) -> Bool { last.map { $0.changed.contains(namespace) } ?? true }
+        let changed = last?.changed
         let services = ServiceTranslation(surroundings)
-        // By keys: a copy of every service would cost more than what is made of few.
-        for name in objects.services.keys where isOpen(name.namespace) {
+        for name in objects.services.names(in: changed) {
             guard let object = objects.services[name] else { continue }
             if let service = services.service(object) {
                 resources[name.namespace, default: []].append(.service(service))
@@ -149,12 +148,12 @@ private struct OwnOfNamespaces {
             if let condition = all.service(object) { conditions[name.namespace, default: []].append(condition) }
         }
         let slices = EndpointSliceTranslation(surroundings)
-        for name in objects.endpointSlices.keys where isOpen(name.namespace) {
+        for name in objects.endpointSlices.names(in: changed) {
             guard let slice = objects.endpointSlices[name] else { continue }
             let found = slices.workloads(slice)
             if !found.isEmpty { resources[name.namespace, default: []] += found.map { .workload($0) } }
         }
-        for (name, entry) in objects.workloadEntries where isOpen(name.namespace) {
+        for (name, entry) in objects.workloadEntries where changed?.contains(name.namespace) ?? true {
             if let workload = workloads.workload(entry) {
                 resources[name.namespace, default: []].append(.workload(workload))
             }

@@ -33,16 +33,11 @@ struct MeshTranslator: Sendable {
     }
 
     private var last: Last?
-    /// Names of the pods of `last`, by namespace.
-    private var pods: [String: Set<String>] = [:]
 
     init(_ translation: MeshTranslation) { self.translation = translation }
 
     /// The next update is one of everything.
-    mutating func forget() {
-        last = nil
-        pods = [:]
-    }
+    mutating func forget() { last = nil }
 
     /// - Parameter remotes: The other clusters of the mesh.
     mutating func update(to objects: ObjectSnapshot, _ remotes: [RemoteCluster] = []) -> Update {
@@ -57,14 +52,13 @@ struct MeshTranslator: Sendable {
         guard contributions.map(\.gateways) == last.contributions.map(\.gateways) else {
             return everything(objects, remotes, contributions)
         }
-        for name in scope.pods { note(name, isThere: objects.pods[name] != nil) }
         var (prepared, names, changes) = (last.prepared, scope.pods, Changes())
         if scope.concernsOthers || contributions != last.contributions {
             let isAlone = contributions.isEmpty && last.contributions.isEmpty
             prepared = translation.prepare(
                 objects, contributions, reusing: isAlone ? (prepared: last.prepared, changed: scope.others) : nil)
             names.formUnion(prepared.podsNamedOtherwise(than: last.prepared))
-            names.formUnion(pods(of: scope, objects))
+            names.formUnion(Self.pods(of: scope, objects))
             changes.others = Self.others(
                 isAlone ? scope.others.union([MeshTranslation.Prepared.wide]) : nil, last.prepared, prepared)
         }
@@ -90,28 +84,16 @@ struct MeshTranslator: Sendable {
     ) -> Update {
         let prepared = translation.prepare(objects, contributions)
         last = Last(objects: objects, remotes: remotes, contributions: contributions, prepared: prepared)
-        pods = objects.pods.keys.reduce(into: [:]) { $0[$1.namespace, default: []].insert($1.name) }
         return .all(prepared.outcome(objects))
     }
 
     /// Those in namespaces and on nodes that are concerned.
-    private func pods(of scope: ChangeScope, _ objects: ObjectSnapshot) -> Set<ObjectName> {
+    private static func pods(of scope: ChangeScope, _ objects: ObjectSnapshot) -> Set<ObjectName> {
         var names: Set<ObjectName> = []
-        for namespace in scope.namespaces {
-            for name in pods[namespace] ?? [] { names.insert(ObjectName(namespace: namespace, name: name)) }
-        }
+        for namespace in scope.namespaces { names.formUnion(objects.pods.names(in: namespace)) }
         // Nodes come and go seldom.
         guard !scope.nodes.isEmpty else { return names }
         for (name, pod) in objects.pods where scope.nodes.contains(pod.spec.nodeName) { names.insert(name) }
         return names
-    }
-
-    private mutating func note(_ pod: ObjectName, isThere: Bool) {
-        guard !isThere else {
-            pods[pod.namespace, default: []].insert(pod.name)
-            return
-        }
-        pods[pod.namespace]?.remove(pod.name)
-        if pods[pod.namespace]?.isEmpty == true { pods[pod.namespace] = nil }
     }
 }

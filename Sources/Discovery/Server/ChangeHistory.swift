@@ -61,12 +61,16 @@ struct ChangeHistory: Sendable {
     /// - Returns: Since when clients may have what had it before, if that is remembered.
     mutating func unbury(_ name: String) -> UInt64? { graves.removeValue(forKey: name)?.born }
 
-    func isGone(_ name: String, since past: UInt64) -> Bool {
-        guard let grave = graves[name] else { return false }
-        return grave.buried > past && grave.born <= past
+    /// Whether a client has to be told that the name is gone.
+    ///
+    /// - Parameters:
+    ///   - told: It has been told of what was gone by this generation.
+    ///   - sent: It may have what there was at this generation.
+    func isGone(_ name: String, since told: UInt64, sent: UInt64) -> Bool {
+        graves[name].map { $0.buried > told && $0.born <= sent } ?? false
     }
 
-    func gone(since past: UInt64) -> [String] {
-        graves.compactMap { $0.value.buried > past && $0.value.born <= past ? $0.key : nil }
+    func gone(since told: UInt64, sent: UInt64) -> [String] {
+        graves.compactMap { $0.value.buried > told && $0.value.born <= sent ? $0.key : nil }
     }
 }

@@ -80,19 +80,24 @@ struct DiscoveryPushSerializer: MessageSerializer {
     func serialize<Bytes: GRPCContiguousBytes>(_ message: DiscoveryPush) throws -> Bytes { message.bytes() }
 }
 
-/// What clients of one generation are sent on the way to the next, by the generation they have.
+/// What clients of one generation are sent on the way to the next, by what they have.
 final class SharedBodies: Sendable {
+    struct Key: Hashable {
+        let sent: UInt64
+        let told: UInt64?
+    }
+
     /// Those that are kept; clients are rarely spread over more generations.
     static let limit = 32
 
-    private let bodies = Mutex<[UInt64: DiscoveryPush.Body]>([:])
+    private let bodies = Mutex<[Key: DiscoveryPush.Body]>([:])
 
     /// - Parameter make: Called by one at a time; the others wait and take what it made.
-    func body(since past: UInt64, _ make: () -> DiscoveryPush.Body?) -> DiscoveryPush.Body? {
+    func body(_ key: Key, _ make: () -> DiscoveryPush.Body?) -> DiscoveryPush.Body? {
         bodies.withLock { bodies in
-            if let body = bodies[past] { return body }
+            if let body = bodies[key] { return body }
             let body = make()
-            if bodies.count < Self.limit { bodies[past] = body }
+            if bodies.count < Self.limit { bodies[key] = body }
             return body
         }
     }

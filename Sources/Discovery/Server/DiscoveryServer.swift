@@ -29,8 +29,7 @@ public final class DiscoveryServer: Sendable {
     public static let maximumClients = 20_000
 
     private struct State {
-        // Policies first: a workload must not be known before the policy it refers to.
-        var tables = [ResourceTable(typeURL: TypeURL.authorization), ResourceTable(typeURL: TypeURL.address)]
+        var tables = DiscoveryTables()
         var clients: [UInt64: DiscoveryClientEntry] = [:]
         var nextClient: UInt64 = 0
     }
@@ -40,6 +39,9 @@ public final class DiscoveryServer: Sendable {
     private let publishing = Mutex<Void>(())
     private let total = Mutex(DiscoveryServerCounts())
     private let budget = PushBudget()
+    /// Streams that have to look again when what they wait for does not come.
+    private let holds = Dictionary(
+        uniqueKeysWithValues: PushHold.Reason.allCases.map { ($0, TimeoutQueue(after: $0.patience)) })
     private let acknowledgements = AcknowledgementWaits()
     private let logger: Logger
 
@@ -79,29 +81,25 @@ public final class DiscoveryServer: Sendable {
     private func publish(_ difference: (ResourceTable) throws -> ResourceTable.Difference) throws -> Mark {
         try publishing.withLock { _ in
             // On a copy, while clients are served; it is let go of before the tables are changed in place.
-            let differences = try state.withLock { $0.tables }.map(difference)
+            let differences = try state.withLock { $0.tables }.differences(difference)
             return state.withLock { Self.apply(differences, to: &$0) }
         }
     }
 
-    private static func apply(_ differences: [ResourceTable.Difference], to state: inout State) -> Mark {
-        for (index, difference) in differences.enumerated() { state.tables[index].apply(difference) }
-        if !differences.allSatisfy(\.isEmpty) {
+    private static func apply(_ differences: DiscoveryTables.Differences, to state: inout State) -> Mark {
+        state.tables.apply(differences)
+        if !differences.isEmpty {
             for client in state.clients.values { client.wake.yield() }
         }
-        return Mark(generations: generations(state))
+        return Mark(generations: state.tables.generations)
     }
 
     /// The mark of what is published now.
-    public var mark: Mark { state.withLock { Mark(generations: Self.generations($0)) } }
-
-    private static func generations(_ state: State) -> [String: UInt64] {
-        Dictionary(uniqueKeysWithValues: state.tables.map { ($0.typeURL, $0.generation) })
-    }
+    public var mark: Mark { state.withLock { Mark(generations: $0.tables.generations) } }
 
     /// All that is published, by type and name.
     public var resources: [MeshResource] {
-        state.withLock { $0.tables }.flatMap { $0.entries.sorted { $0.key < $1.key }.map(\.value.resource) }
+        state.withLock { $0.tables }.resources
     }
 
     // MARK: Clients
@@ -213,25 +211,21 @@ public final class DiscoveryServer: Sendable {
         var advanced = false
         defer { if advanced { acknowledgements.heard(client) } }
         do {
-            return try client.session.withLock { session in
-                for index in tables.indices where session.isDue(tables[index].typeURL, tables[index].generation) {
-                    let table = tables[index]
-                    let before = session.acknowledged(table.typeURL)
-                    let push = try session.next(table)
-                    if session.acknowledged(table.typeURL) != before { advanced = true }
-                    if let push {
-                        total.withLock { total in
-                            total.responses += 1
-                            total.resourcesSent += UInt64(push.body.resources)
-                        }
-                        return push
-                    }
-                }
-                for type in session.types where !tables.contains(where: { $0.typeURL == type }) {
-                    if let push = try session.nextUnknown(type) { return push }
-                }
-                return nil
+            let turn = try client.session.withLock { session in
+                let types = [tables.policies.typeURL, tables.workloads.typeURL]
+                let before = types.map(session.acknowledged)
+                let turn = try session.next(tables, now: ContinuousClock().now)
+                advanced = types.map(session.acknowledged) != before
+                return turn
             }
+            for reason in turn.begins { holds[reason]?.add { client.wake.yield() } }
+            if let push = turn.push {
+                total.withLock { total in
+                    total.responses += 1
+                    total.resourcesSent += UInt64(push.body.resources)
+                }
+            }
+            return turn.push
         } catch let violation as DiscoverySession.Violation {
             throw refusal(violation, of: client)
         }

@@ -18,8 +18,8 @@ struct DiscoverySession: Sendable {
     }
 
     private enum Holding: Sendable {
-        /// Everything of a generation; of 0, nothing.
-        case generation(UInt64)
+        /// Everything of a generation, of 0 nothing; and the one up to which it was told of what is gone.
+        case generation(UInt64, told: UInt64)
         /// These, by name: their versions.
         case versions([String: String])
     }
@@ -27,21 +27,36 @@ struct DiscoverySession: Sendable {
     private struct Subscription: Sendable {
         var wildcard = false
         var names: Set<String> = []
-        var holding = Holding.generation(0)
+        var holding = Holding.generation(0, told: 0)
         /// Asked for by name since the last response: answered even when the client has it already.
         var owed: Set<String> = []
         /// A response is due even when it is empty.
         var mustRespond = true
-        /// The nonce that is not yet answered, and the generation that goes with it.
-        var outstanding: (nonce: String, generation: UInt64)?
+        /// The nonce that is not yet answered, the generation that goes with it, and the one that is acknowledged with it.
+        var outstanding: (nonce: String, generation: UInt64, acknowledges: UInt64)?
         /// The generation up to which all was sent or was of no interest.
         var synced: UInt64 = 0
         /// The client wants other things than before.
         var hasChanged = true
+        /// Something is gone that the client has not been told of.
+        var withholds = false
+        /// The generation that the client has taken or refused; `nil` before its first answer.
+        var answered: UInt64?
+        /// The generation that it has taken with all that was gone by then.
         var acknowledged: UInt64 = 0
+
+        /// The stream has begun with what the client has from another one, and it has been told nothing yet.
+        var isReturning: Bool {
+            guard case .versions = holding else { return false }
+            return answered == nil
+        }
     }
 
     private var subscriptions: [String: Subscription] = [:]
+    /// Workloads that wait for policies they may list.
+    private var workloadsHold = PushHold()
+    /// The word that policies are gone, which waits for workloads that do not list them.
+    private var removalsHold = PushHold()
     private var nextNonce: UInt64 = 0
     private(set) var nodeID = ""
     private(set) var nodeName = ""
@@ -80,7 +95,8 @@ struct DiscoverySession: Sendable {
         {
             let refusal = request.hasErrorDetail ? request.errorDetail.message : nil
             subscription.outstanding = nil
-            if refusal == nil { subscription.acknowledged = outstanding.generation }
+            subscription.answered = outstanding.generation
+            if refusal == nil { subscription.acknowledged = outstanding.acknowledges }
             acknowledgement = Acknowledgement(typeURL: request.typeURL, refusal: refusal)
         }
         for name in request.resourceNamesSubscribe {
@@ -111,23 +127,79 @@ struct DiscoverySession: Sendable {
     /// Types the client has asked for.
     var types: some Collection<String> { subscriptions.keys }
 
-    /// Whether ``next(_:)`` may have something to send, once a type is at that generation.
-    func isDue(_ typeURL: String, _ generation: UInt64) -> Bool {
-        guard let subscription = subscriptions[typeURL], subscription.outstanding == nil else { return false }
-        return subscription.mustRespond || subscription.hasChanged || subscription.synced < generation
-    }
-
     /// The generation of a type that the client has taken; `nil` for a type it never asked for.
     func acknowledged(_ typeURL: String) -> UInt64? { subscriptions[typeURL]?.acknowledged }
 
-    /// What to send now, if anything.
+    /// What happens next on the stream.
+    struct Turn {
+        var push: DiscoveryPush?
+        /// Somebody has to ask again when the patience for these is over.
+        var begins: [PushHold.Reason] = []
+    }
+
+    /// What to send now, if anything: a policy before the workloads that may list it, and taken away after those that did.
     ///
     /// - Throws: ``Violation`` `tooFarBehind`; the stream should end then.
-    mutating func next(_ table: ResourceTable) throws(Violation) -> DiscoveryPush? {
-        guard isDue(table.typeURL, table.generation),
-            var subscription = subscriptions.removeValue(forKey: table.typeURL)
-        else { return nil }
+    mutating func next(_ tables: DiscoveryTables, now: ContinuousClock.Instant) throws(Violation) -> Turn {
+        var turn = Turn()
+        let removals = reasonToKeepRemovals(tables)
+        let keepsRemovals = removalsHold.look(removals, now)
+        if keepsRemovals.begins, let removals { turn.begins.append(removals) }
+        turn.push = try next(tables.policies, withholding: keepsRemovals.holds)
+        if turn.push != nil { return turn }
+        let workloads = reasonToKeepWorkloads(tables)
+        let keepsWorkloads = workloadsHold.look(workloads, now)
+        if keepsWorkloads.begins, let workloads { turn.begins.append(workloads) }
+        if !keepsWorkloads.holds { turn.push = try next(tables.workloads) }
+        if turn.push != nil { return turn }
+        for type in types where type != TypeURL.authorization && type != TypeURL.address {
+            turn.push = try nextUnknown(type)
+            if turn.push != nil { return turn }
+        }
+        return turn
+    }
+
+    private func reasonToKeepWorkloads(_ tables: DiscoveryTables) -> PushHold.Reason? {
+        guard let workloads = subscriptions[TypeURL.address] else { return nil }
+        guard let policies = subscriptions[TypeURL.authorization] else {
+            // It may have been told of no policy, and serve already.
+            return workloads.isReturning ? .request : nil
+        }
+        return policies.answered ?? 0 >= tables.policiesAtAddition ? nil : .answer
+    }
+
+    private func reasonToKeepRemovals(_ tables: DiscoveryTables) -> PushHold.Reason? {
+        guard let policies = subscriptions[TypeURL.authorization], Self.lacksRemovals(policies, tables.policies) else {
+            return nil
+        }
+        guard let workloads = subscriptions[TypeURL.address] else { return policies.isReturning ? .request : nil }
+        guard let answered = workloads.answered else { return .answer }
+        return answered >= tables.workloadsAtRemoval ? nil : .answer
+    }
+
+    /// Whether something is gone that the client may have.
+    private static func lacksRemovals(_ subscription: Subscription, _ table: ResourceTable) -> Bool {
+        switch subscription.holding {
+        case .generation(let sent, let told): sent > 0 && table.lastRemoval > told
+        case .versions(let versions): versions.keys.contains { table.entries[$0] == nil }
+        }
+    }
+
+    private func isDue(_ table: ResourceTable, _ withholding: Bool) -> Bool {
+        guard let subscription = subscriptions[table.typeURL], subscription.outstanding == nil else { return false }
+        return subscription.mustRespond || subscription.hasChanged || subscription.synced < table.generation
+            || subscription.withholds && !withholding
+    }
+
+    /// What to send of one type now, if anything.
+    ///
+    /// - Parameter withholding: Says nothing of what is gone.
+    mutating func next(_ table: ResourceTable, withholding: Bool = false) throws(Violation) -> DiscoveryPush? {
+        guard isDue(table, withholding), var subscription = subscriptions.removeValue(forKey: table.typeURL) else {
+            return nil
+        }
         defer { subscriptions[table.typeURL] = subscription }
+        subscription.withholds = withholding && Self.lacksRemovals(subscription, table)
         guard
             let body = subscription.wildcard
                 ? Self.everything(table, &subscription) : named(table, &subscription)
@@ -135,15 +207,17 @@ struct DiscoverySession: Sendable {
         subscription.hasChanged = false
         subscription.synced = table.generation
         subscription.owed = []
+        let acknowledges = subscription.withholds ? subscription.acknowledged : table.generation
         guard subscription.mustRespond || !body.isEmpty else {
             // Nothing of interest to this client: it is up to date without a word.
-            subscription.acknowledged = table.generation
+            subscription.answered = table.generation
+            subscription.acknowledged = acknowledges
             return nil
         }
         nextNonce += 1
         let push = DiscoveryPush(nonce: String(nextNonce), body: body)
         subscription.mustRespond = false
-        subscription.outstanding = (push.nonce, table.generation)
+        subscription.outstanding = (push.nonce, table.generation, acknowledges)
         return push
     }
 
@@ -154,19 +228,25 @@ struct DiscoverySession: Sendable {
 
     /// For a client that wants all there is.
     private static func everything(_ table: ResourceTable, _ subscription: inout Subscription) -> DiscoveryPush.Body? {
-        defer { subscription.holding = .generation(table.generation) }
-        if case .generation(let past) = subscription.holding, subscription.owed.isEmpty {
-            return table.body(since: past)
-        }
         var (names, gone) = resolved(subscription.owed, table)
         switch subscription.holding {
-        case .generation(let past):
-            guard let changes = table.changes(since: past) else { return nil }
+        case .generation(let sent, let told):
+            let tells = subscription.withholds ? nil : told
+            subscription.holding = .generation(table.generation, told: subscription.withholds ? told : table.generation)
+            guard !subscription.owed.isEmpty else { return table.body(since: sent, told: tells) }
+            guard let changes = table.changes(since: sent, told: tells) else { return nil }
             names.formUnion(changes.present)
             gone.formUnion(changes.gone)
-        case .versions(let versions):
+        case .versions(var versions):
             for (name, entry) in table.entries where versions[name] != entry.version { names.insert(name) }
-            for name in versions.keys where table.entries[name] == nil { gone.insert(name) }
+            if subscription.withholds {
+                // What is gone stays among the versions until it is said.
+                for name in names { versions[name] = table.entries[name]?.version }
+                subscription.holding = .versions(versions)
+            } else {
+                for name in versions.keys where table.entries[name] == nil { gone.insert(name) }
+                subscription.holding = .generation(table.generation, told: table.generation)
+            }
         }
         return table.body(names.compactMap { table.entries[$0] }, removed: Array(gone))
     }
@@ -176,12 +256,12 @@ struct DiscoverySession: Sendable {
         var sent: [String: String]
         switch subscription.holding {
         case .versions(let versions): sent = versions
-        case .generation(let past):
-            guard let versions = table.versions(asOf: past) else { return nil }
+        case .generation(let past, let told):
+            guard let versions = table.versions(asOf: past, told: told) else { return nil }
             sent = versions
         }
         // Held once while it is changed.
-        subscription.holding = .generation(0)
+        subscription.holding = .generation(0, told: 0)
         let (owed, unknown) = Self.resolved(subscription.owed, table)
         var wanted = table.typeURL == TypeURL.address ? table.workloads(onNode: nodeName) : []
         for name in subscription.names { wanted.formUnion(table.resolve(name)) }
@@ -192,9 +272,11 @@ struct DiscoverySession: Sendable {
             entries.append(entry)
             sent[name] = entry.version
         }
-        // What is no longer wanted is forgotten without a word; what is no longer there is said.
-        let gone = sent.keys.filter { table.entries[$0] == nil }
-        subscription.holding = .versions(sent.filter { wanted.contains($0.key) })
+        // What is no longer wanted is forgotten without a word; what is no longer there is said, now or later.
+        let withholds = subscription.withholds
+        let gone = withholds ? [] : sent.keys.filter { table.entries[$0] == nil }
+        subscription.holding = .versions(
+            sent.filter { wanted.contains($0.key) || withholds && table.entries[$0.key] == nil })
         return table.body(entries, removed: Array(unknown.union(gone)))
     }
 

@@ -22,14 +22,14 @@ final class PushBudget: Sendable {
 
     private let state = Mutex(State())
     private let limit: Int
-    private let patience: Duration
+    private let patience: TimeoutQueue
 
     /// - Parameters:
     ///   - limit: In bytes. A single response may be larger.
     ///   - patience: How long a client that does not answer counts: then others are served beside it.
     init(limit: Int = 64 << 20, patience: Duration = .seconds(10)) {
         self.limit = limit
-        self.patience = patience
+        self.patience = TimeoutQueue(after: patience)
     }
 
     /// Waits until a response may be sent, the first who asks first.
@@ -52,12 +52,7 @@ final class PushBudget: Sendable {
         } onCancel: {
             giveUp(ticket)
         }
-        let patience = self.patience
-        Task { [weak self] in
-            // Not cancelled by anybody; to release twice is nothing.
-            try? await ContinuousClock().sleep(for: patience)
-            self?.release(ticket)
-        }
+        patience.add { [weak self] in self?.release(ticket) }
         return ticket
     }
 
