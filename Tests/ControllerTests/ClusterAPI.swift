@@ -19,12 +19,7 @@ final class ClusterAPI: Sendable {
 
     var port: Int { server.port }
 
-    init() async throws {
-        var settings = TestAPIServer.Settings()
-        settings.usesTLS = false
-        server = try await TestAPIServer.start(settings)
-        client = KubernetesClient(server.clientConfiguration)
-    }
+    init() async throws { (server, client) = try await TestAPIServer.startInProcess() }
 
     /// As SIGKILL has it.
     func die() async { await server.stop() }

@@ -15,12 +15,7 @@ final class TestCluster: Sendable {
     private let server: TestAPIServer
     let client: KubernetesClient
 
-    init() async throws {
-        var settings = TestAPIServer.Settings()
-        settings.usesTLS = false
-        server = try await TestAPIServer.start(settings)
-        client = KubernetesClient(server.clientConfiguration)
-    }
+    init() async throws { (server, client) = try await TestAPIServer.startInProcess() }
 
     /// As SIGKILL has it.
     func die() async { await server.stop() }

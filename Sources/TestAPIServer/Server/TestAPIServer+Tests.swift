@@ -22,6 +22,14 @@ extension TestAPIServer {
             server: url, trust: .authority(.bytes(Array(authority.utf8))), credentials: .token(adminToken))
     }
 
+    /// One that speaks without TLS, for tests in its own process, and a client that may do everything there.
+    public static func startInProcess() async throws -> (server: TestAPIServer, client: KubernetesClient) {
+        var settings = Settings()
+        settings.usesTLS = false
+        let server = try await start(settings)
+        return (server, KubernetesClient(server.clientConfiguration))
+    }
+
     // MARK: Kubeconfig
 
     public enum KubeconfigUser: Sendable {
