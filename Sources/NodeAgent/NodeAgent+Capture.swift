@@ -97,16 +97,21 @@ extension NodeAgent {
 
     /// Sockets and rules, as the record says; then nothing keeps the pod off the network.
     func makeHold(_ pod: ManagedPod) async throws {
-        try await tellKeeper(pod)
-        let (backend, record, namespace, isBlocked) = (backend, pod.record, pod.namespace, pod.isBlocked)
+        let (backend, plan, namespace, isBlocked) = (backend, pod.record.plan, pod.namespace, pod.isBlocked)
+        // Beside the keeper's work and what follows. Should it fail, the rules' own attempt says why.
+        let preparation = Task { [pool] in try await pool.run { try backend.prepare(plan, in: namespace.value) } }
         do {
+            try await tellKeeper(pod)
             try await pool.run {
                 try namespace.value.run {
-                    try backend.apply(record.plan, in: namespace.value)
+                    try backend.apply(plan, in: namespace.value)
                     if isBlocked != false { try backend.unblock(in: namespace.value) }
                 }
             }
+            _ = await preparation.result
         } catch {
+            // Nobody works in the namespace any more when this ends.
+            _ = await preparation.result
             pod.isProven = false
             throw error
         }
@@ -241,6 +246,7 @@ extension NodeAgent {
         pod.suspicion?.cancel()
         let id = pod.record.containerID
         pods[id] = nil
+        burials += 1
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
         namespaceNumbers = namespaceNumbers.filter { $0.value != id }
         await releaseProbes(of: pod)

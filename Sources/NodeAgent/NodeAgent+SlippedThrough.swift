@@ -31,26 +31,37 @@ extension NodeAgent {
     private static var freshScanBackoff: Backoff { Backoff(shortest: .seconds(1), longest: .seconds(30)) }
 
     /// Running pods of this node that belong in the mesh and are not in the agent's care.
-    private func slippedThrough(in snapshot: ObjectSnapshot) -> [Pod] {
-        var known: [ObjectName: [String]] = [:]
-        for pod in pods.values where pod.record.phase != .gone {
-            known[pod.name, default: []].append(pod.record.objectUID)
-        }
-        return snapshot.pods.values.filter { pod in
+    /// - Parameter names: Whom to look at; `nil`: all.
+    private func slippedThrough(in snapshot: ObjectSnapshot, among names: Set<ObjectName>? = nil) -> [Pod] {
+        let candidates = names.map { $0.compactMap { snapshot.pods[$0] } } ?? Array(snapshot.pods.values)
+        let running = candidates.filter { pod in
             guard pod.spec.nodeName == configuration.nodeName, pod.status.phase == .running,
                 !pod.status.podIPs.isEmpty, pod.metadata.deletionTimestamp == nil
             else { return false }
             let labels = snapshot.namespaces[pod.metadata.namespace]?.metadata.labels ?? [:]
-            guard rules.decide(pod, namespaceLabels: labels) == .enrol else { return false }
-            return !(known[pod.name] ?? []).contains { Self.mayBe(pod, uid: $0) }
+            return rules.decide(pod, namespaceLabels: labels) == .enrol
         }
+        guard !running.isEmpty else { return [] }
+        let asked = Set(running.map(\.name))
+        var known: [ObjectName: [String]] = [:]
+        for pod in pods.values where pod.record.phase != .gone && asked.contains(pod.name) {
+            known[pod.name, default: []].append(pod.record.objectUID)
+        }
+        return running.filter { pod in !(known[pod.name] ?? []).contains { Self.mayBe(pod, uid: $0) } }
     }
 
     /// Waits until there are any.
     /// - Returns: `nil` when the agent ends.
     private func nextSuspects(unless marked: inout Set<PodReference>) async -> Set<PodReference>? {
+        var last: (snapshot: ObjectSnapshot, burials: Int)?
         for await snapshot in source.snapshots() {
-            let found = Set(slippedThrough(in: snapshot).map(PodReference.init))
+            // Of those that were none at the last look, only who has changed can be one now.
+            var names: Set<ObjectName>?
+            if let last, last.burials == burials, last.snapshot.namespaces == snapshot.namespaces {
+                names = snapshot.pods.difference(from: last.snapshot.pods)
+            }
+            last = (snapshot, burials)
+            let found = Set(slippedThrough(in: snapshot, among: names).map(PodReference.init))
             if !found.isEmpty { return found }
             await mark([], &marked)
         }

@@ -46,6 +46,8 @@ public actor NodeAgent: ServiceLifecycle.Service {
     var pods: [String: ManagedPod] = [:]
     /// Pods that are over and that the keeper has not been told about, by container ID.
     var graves: [String: PodRecord] = [:]
+    /// How many pods have left the agent's care.
+    var burials = 0
     /// Namespaces of pods that are over, from which capture could not be taken yet.
     var leftovers: [NamespaceID: Task<Void, Never>] = [:]
     /// Which container a namespace belongs to.

@@ -100,6 +100,18 @@ struct CaptureFilters: ~Copyable {
         }
     }
 
+    /// Puts filters where nothing is, in one step with the look.
+    mutating func claim(_ filters: [CaptureFilter], _ programs: some CaptureProgramSet) throws(NetlinkError) {
+        for filter in filters {
+            let (wanted, program) = (filter.filter(tag: []), programs.descriptor(filter.program))
+            do throws(NetlinkError) {
+                try routes.put(wanted, program: program, existing: .refuse)
+            } catch {
+                guard error.code == EEXIST else { throw error }
+            }
+        }
+    }
+
     /// Takes away what captures and is not among the wanted. What looks for forged marks is ``ForgedMarks``'s business.
     /// - Returns: Whether there was something.
     mutating func takeAway(

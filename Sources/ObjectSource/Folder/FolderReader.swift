@@ -51,7 +51,9 @@ struct FolderReader {
     /// Looks at all files.
     /// - Parameter arrived: files that were renamed into place, by folder.
     mutating func scan(settle: Bool, _ arrived: [String: Set<String>] = [:]) -> Outcome {
-        let whole = (source: arrived[sourceScanner.path] ?? [], status: statusScanner.flatMap { arrived[$0.path] } ?? [])
+        let whole = (
+            source: arrived[sourceScanner.path] ?? [], status: statusScanner.flatMap { arrived[$0.path] } ?? []
+        )
         return take(
             sourceScanner.scan(settle: settle, arrived: whole.source),
             statusScanner?.scan(settle: settle, arrived: whole.status))
