@@ -154,8 +154,10 @@ extension RouteSocket {
             isDirect: (options.u32(TrafficControl.flags) ?? 0) & TrafficControl.isDirect != 0)
     }
 
-    /// Puts a loaded program in the filter's place; one that is there already is exchanged without a gap.
-    public mutating func put(_ filter: ClassifierFilter, program descriptor: CInt) throws(NetlinkError) {
+    /// Puts a loaded program in the filter's place; one that is there already is exchanged without a gap, or refused (EEXIST).
+    public mutating func put(
+        _ filter: ClassifierFilter, program descriptor: CInt, existing: Existing = .replace
+    ) throws(NetlinkError) {
         var writer = AttributeWriter()
         writer.header(Self.header(filter))
         writer.put(TrafficControl.kind, string: "bpf")
@@ -167,7 +169,9 @@ extension RouteSocket {
         }
         try socket.request(
             NetlinkSocket.Message(
-                type: TrafficControl.newFilter, flags: NetlinkSocket.Flag.create, body: writer.bytes),
+                type: TrafficControl.newFilter,
+                flags: NetlinkSocket.Flag.create | (existing == .refuse ? NetlinkSocket.Flag.exclusive : 0),
+                body: writer.bytes),
             "put program \(filter.name) on interface \(filter.interface)")
     }
 

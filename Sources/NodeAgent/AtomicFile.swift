@@ -41,6 +41,21 @@ enum AtomicFile {
             survivesPowerLoss: survivesPowerLoss)
     }
 
+    /// Adds to a file in one piece, and makes it where it is missing. For the life of the process, not for the machine's.
+    /// - Returns: False when it is longer than `limit`: nothing is added then.
+    static func append(
+        _ bytes: [UInt8], to path: String, mode: mode_t, limit: Int
+    ) throws(SystemError) -> Bool {
+        let flags = O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW
+        let file = FileDescriptor(owning: try check("open \(path)") { open(path, flags | O_CLOEXEC, mode) })
+        let raw = file.raw
+        var info = stat()
+        try check("look at \(path)") { fstat(raw, &info) }
+        guard info.st_size + bytes.count <= limit else { return false }
+        try writeAll(bytes, to: raw)
+        return true
+    }
+
     /// A file's bytes; `nil` when there is none.
     /// - Throws: `EFBIG` when it is longer than `limit`.
     static func read(_ path: String, limit: Int = 1 << 20) throws(SystemError) -> [UInt8]? {

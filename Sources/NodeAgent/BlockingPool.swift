@@ -1,39 +1,89 @@
+import Glibc
 import LinuxNetwork
 import Synchronization
 
-/// A few threads for what blocks or changes namespaces, neither of which may happen on Swift's own pool.
+/// A few threads for what blocks or changes namespaces, neither of which may happen on Swift's own pool. Whoever is free takes
+/// what has waited longest: a long piece of work keeps one thread busy, and nobody waits behind it while others have nothing
+/// to do.
 final class BlockingPool: Sendable {
-    private let threads: [EventLoopThread<Void>]
-    private let next = Atomic<Int>(0)
+    private let queue = Queue()
+    private let threads: [UInt]
     /// Asked before each piece of work, on its thread. For tests, in which an agent dies between two of them.
     private let before: @Sendable () throws -> Void
 
-    init(threads count: Int, before: @escaping @Sendable () throws -> Void = {}) throws {
+    /// - Parameter name: Of the threads, for those who look at them; short.
+    init(threads count: Int, name: String = "agent-work", before: @escaping @Sendable () throws -> Void = {}) throws {
         self.before = before
-        threads = try (0..<count).map { index in
-            try EventLoopThread<Void>(name: "agent-work-\(index)") { _ in }
-        }
+        let queue = queue
+        threads = try (0..<count).map { index in try startThread(name: "\(name)-\(index)") { queue.serve() } }
     }
 
     func run<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
-        let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
-        let thread = threads[Int(UInt(bitPattern: index) % UInt(threads.count))]
-        guard
-            let result = await thread.perform({ [before] _ in
-                Result {
-                    try before()
-                    return try body()
-                }
-            })
-        else {
-            throw AgentError(.tryAgain, "the agent is ending")
+        let result: Result<Value, any Error> = await withCheckedContinuation { continuation in
+            let accepted = queue.add { [before] isRefused in
+                continuation.resume(
+                    returning: Result {
+                        if isRefused { throw Self.ending }
+                        try before()
+                        return try body()
+                    })
+            }
+            if !accepted { continuation.resume(returning: .failure(Self.ending)) }
         }
         return try result.get()
     }
 
     /// Waits for what is running; what has not begun is refused.
     func stop() {
-        for thread in threads { thread.stop() }
+        queue.end(threads.count)
+        for thread in threads { pthread_join(thread, nil) }
+    }
+
+    private static var ending: AgentError { AgentError(.tryAgain, "the agent is ending") }
+
+    /// Work that waits for a thread. Its length is bound by who asks: every pod has one piece of work at a time.
+    private final class Queue: Sendable {
+        typealias Work = @Sendable (_ isRefused: Bool) -> Void
+
+        private struct State {
+            var work: [Work] = []
+            var hasEnded = false
+        }
+
+        private let state = Mutex(State())
+        private let ready = ThreadSignal()
+
+        /// - Returns: Whether it will be called.
+        func add(_ work: @escaping Work) -> Bool {
+            let accepted = state.withLock { state in
+                if !state.hasEnded { state.work.append(work) }
+                return !state.hasEnded
+            }
+            if accepted { ready.signal() }
+            return accepted
+        }
+
+        /// Works until ``end(_:)``.
+        func serve() {
+            while true {
+                ready.wait()
+                let (work, hasEnded) = state.withLock { state in
+                    (state.work.isEmpty ? nil : state.work.removeFirst(), state.hasEnded)
+                }
+                if let work { work(hasEnded) } else if hasEnded { return }
+            }
+        }
+
+        /// Refuses what waits, and lets so many threads go.
+        func end(_ threads: Int) {
+            let waiting = state.withLock { state in
+                state.hasEnded = true
+                defer { state.work = [] }
+                return state.work
+            }
+            for work in waiting { work(true) }
+            for _ in 0..<threads { ready.signal() }
+        }
     }
 }
 

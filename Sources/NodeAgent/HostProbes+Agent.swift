@@ -7,10 +7,10 @@ import Redirection
 extension NodeAgent {
     // MARK: Of one pod
 
-    /// The pod's plan with what its probes need, as far as the node's rules stand: the address of probes is exempt in a
+    /// A pod's plan with what its probes need, as far as the node's rules stand: the address of probes is exempt in a
     /// pod only while nobody else can use it.
-    func exemptingProbes(_ pod: ManagedPod, _ object: Pod) async -> RedirectionPlan {
-        var plan = pod.record.plan
+    func exempting(_ plan: RedirectionPlan, _ pod: ManagedPod, _ object: Pod) async -> RedirectionPlan {
+        var plan = plan
         plan.probePorts = []
         plan.exemptsEveryProbePort = false
         let wanted = wantedProbes(plan, object)

@@ -58,8 +58,7 @@ public final class KeeperClient: PodKeeper {
     public func add(
         _ pod: KeeperPod, in namespace: SharedNamespace
     ) async throws(AgentError) -> KeeperPodStatus {
-        await waitForKeeper()
-        let pods = try await ask(.addPod(pod), namespace)
+        let pods = try await ask(.addPod(pod), namespace, waitsForKeeper: true)
         guard let status = pods.first(where: { $0.uid == pod.uid }) else {
             throw AgentError(.tryAgain, "the keeper took the pod and did not say how it is")
         }
@@ -88,13 +87,15 @@ public final class KeeperClient: PodKeeper {
 
     private func ask(
         _ command: KeeperRequest.Command, _ namespace: SharedNamespace? = nil,
-        timeout: Duration = KeeperClient.requestTimeout
+        timeout: Duration = KeeperClient.requestTimeout, waitsForKeeper: Bool = false
     ) async throws(AgentError) -> [KeeperPodStatus] {
         do {
             return try await askOnce(command, namespace, timeout)
         } catch {
             // Another keeper has taken over in the middle. Every request may be made twice.
-            guard error.message == KeeperLink.broke else { throw error }
+            guard error.message == KeeperLink.broke || waitsForKeeper && error.message == KeeperLink.away else {
+                throw error
+            }
             await waitForKeeper()
             return try await askOnce(command, namespace, timeout)
         }

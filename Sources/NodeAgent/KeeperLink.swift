@@ -21,6 +21,8 @@ final class KeeperLink: EventHandler, TimerHandler {
     private static let mostListeners = 7
     /// The message of the error for what was asked and not answered when the connection ended.
     static let broke = "the connection to the keeper broke"
+    /// The message of the error for what is asked while there is no keeper.
+    static let away = "the keeper is not there"
     /// Milliseconds.
     private static let shortestPause = 4
     private static let longestPause = 5_000
@@ -74,7 +76,7 @@ final class KeeperLink: EventHandler, TimerHandler {
             return answer(
                 .failure(
                     AgentError(
-                        .tryAgain, "the keeper is not there", cause: "no connection to \(path)",
+                        .tryAgain, Self.away, cause: "no connection to \(path)",
                         hint: "check that apus-sockets runs on this node with the same run directory")))
         }
         guard questions.count < Self.mostQuestions else {

@@ -112,6 +112,8 @@ extension NodeAgent {
             if isNew { await bury(pod) }
             throw error
         }
+        // The object may be another by now, and was not held against what was under way.
+        if isOutOfPlace(pod) { scheduleReconciliation(pod) }
         updateGauges()
     }
 

@@ -16,26 +16,35 @@ extension NodeAgent {
             log.warning("an annotation is passed over", metadata: ["pod": "\(pod.name)", "annotation": "\(problem)"])
         }
         let namespace = pod.namespace
-        let families = try await pool.run { try RedirectionPlan.families(in: namespace.value) }
-        pod.record.plan = RedirectionPlan(
-            families: families, capturesInbound: !overrides.bypassesInbound,
+        var plan = RedirectionPlan(
+            families: pod.record.plan.families, capturesInbound: !overrides.bypassesInbound,
             capturesDNS: overrides.capturesDNS ?? configuration.capturesDNS,
             virtualInterfaces: overrides.virtualInterfaces, dropsUncaptured: hasSecondLine(pod),
             requiresSeal: requiresSeal)
-        pod.record.plan = await exemptingProbes(pod, object)
-        if pod.record.plan.capturesDNS, pod.resolver == nil { pod.resolver = await expectedResolver(of: object) }
-        pod.record.serviceAccount = object.spec.serviceAccountName
-        readSettings(of: pod, object)
+        plan = await exempting(plan, pod, object)
         let isNew = pod.record.phase != .capturing
+        let asksNode = plan.capturesDNS && pod.resolver == nil
+        var record = pod.record
+        record.plan = plan
+        record.phase = .capturing
+        record.serviceAccount = object.spec.serviceAccountName
+        // Written before anything is done: whoever comes after a crash must know that there may be something.
+        let (written, node) = try await pool.run { [store, record, configuration] in
+            var record = record
+            record.plan.families = try RedirectionPlan.families(in: namespace.value)
+            try store.write(record)
+            return (record, asksNode ? Self.nodeResolver(configuration.nodeResolverFile) : nil)
+        }
+        pod.record.plan = written.plan
+        pod.record.serviceAccount = written.serviceAccount
+        if let node { pod.resolver = expectedResolver(of: object, node) }
+        readSettings(of: pod, object)
         if isNew {
             pod.turn(to: .capturing)
             pod.isProven = false
         }
-        // Before anything is done: whoever comes after a crash must know that there may be something.
-        try await save(pod)
         do {
             try await makeHold(pod)
-            try await open(pod)
         } catch {
             pod.problem = AgentError(error).message
             await closeIfWanted(pod)
@@ -49,9 +58,12 @@ extension NodeAgent {
                 "state": "\(pod.keeperState.map { "\($0)" } ?? "unknown")",
             ])
         if isNew { tellOfEnrolment(pod) }
-        await report(pod)
+        // What is said of it is no part of it: an ADD does not wait for who keeps the objects.
+        reportSoon(pod)
         watchForResolver(pod)
         watchSpared(pod)
+        // The object may be another by now, and was not held against what was under way.
+        if isOutOfPlace(pod) { scheduleReconciliation(pod) }
     }
 
     /// Takes over what the object asks of ztunnel, and names what in it means nothing.
@@ -83,17 +95,28 @@ extension NodeAgent {
         if pod.keeperState == nil { setKeeperState(pod, status.state) }
     }
 
-    /// Sockets and rules, as the record says.
+    /// Sockets and rules, as the record says; then nothing keeps the pod off the network.
     func makeHold(_ pod: ManagedPod) async throws {
-        try await tellKeeper(pod)
-        let (backend, record, namespace) = (backend, pod.record, pod.namespace)
+        let (backend, plan, namespace, isBlocked) = (backend, pod.record.plan, pod.namespace, pod.isBlocked)
+        // Beside the keeper's work and what follows. Should it fail, the rules' own attempt says why.
+        let preparation = Task { [pool] in try await pool.run { try backend.prepare(plan, in: namespace.value) } }
         do {
-            try await pool.run { try backend.apply(record.plan, in: namespace.value) }
+            try await tellKeeper(pod)
+            try await pool.run {
+                try namespace.value.run {
+                    try backend.apply(plan, in: namespace.value)
+                    if isBlocked != false { try backend.unblock(in: namespace.value) }
+                }
+            }
+            _ = await preparation.result
         } catch {
+            // Nobody works in the namespace any more when this ends.
+            _ = await preparation.result
             pod.isProven = false
             throw error
         }
         pod.isProven = true
+        hasOpened(pod)
     }
 
     // MARK: Un-enrolment
@@ -223,6 +246,7 @@ extension NodeAgent {
         pod.suspicion?.cancel()
         let id = pod.record.containerID
         pods[id] = nil
+        burials += 1
         if claims[pod.namespace.id] == id { claims[pod.namespace.id] = nil }
         namespaceNumbers = namespaceNumbers.filter { $0.value != id }
         await releaseProbes(of: pod)

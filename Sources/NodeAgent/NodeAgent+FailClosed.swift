@@ -40,8 +40,14 @@ extension NodeAgent {
     func open(_ pod: ManagedPod) async throws {
         guard pod.isBlocked != false else { return }
         let (backend, namespace) = (backend, pod.namespace)
-        let wasBlocked = pod.isBlocked
         try await pool.run { try backend.unblock(in: namespace.value) }
+        hasOpened(pod)
+    }
+
+    /// Nothing keeps the pod off the network any more.
+    func hasOpened(_ pod: ManagedPod) {
+        guard pod.isBlocked != false else { return }
+        let wasBlocked = pod.isBlocked
         pod.isBlocked = false
         if wasBlocked == true { log.info("a pod has network again", metadata: ["pod": "\(pod.name)"]) }
         updateGauges()

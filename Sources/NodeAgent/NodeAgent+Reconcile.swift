@@ -355,7 +355,7 @@ extension NodeAgent {
     }
 
     /// ``report(_:)``, for who does not wait for it.
-    private func reportSoon(_ pod: ManagedPod) {
+    func reportSoon(_ pod: ManagedPod) {
         guard pod.reportDue == nil else { return }
         pod.reportDue = Task { if !Task.isCancelled { await self.report(pod) } }
     }

@@ -8,16 +8,24 @@ import ObjectSource
 extension NodeAgent {
     /// What can be said without looking at the pod.
     func expectedResolver(of object: Pod) async -> PodResolver {
+        let path = configuration.nodeResolverFile
+        // A pool that has stopped is the agent's end.
+        let node = try? await pool.run { Self.nodeResolver(path) }
+        return expectedResolver(of: object, node ?? ResolverConfiguration())
+    }
+
+    /// The node's own. Blocks.
+    static func nodeResolver(_ path: String) -> ResolverConfiguration {
+        // A node without the file has no name servers.
+        let data = FileManager.default.contents(atPath: path) ?? Data()
+        return ResolverConfiguration(
+            parsing: String(decoding: data.prefix(ResolverConfiguration.longestFile), as: UTF8.self))
+    }
+
+    func expectedResolver(of object: Pod, _ node: ResolverConfiguration) -> PodResolver {
         let policy = PodResolverPolicy(
             clusterServers: configuration.clusterDNS, clusterDomain: configuration.clusterDomain)
-        let path = configuration.nodeResolverFile
-        let node = try? await pool.run { () -> ResolverConfiguration in
-            // A node without the file has no name servers.
-            let data = FileManager.default.contents(atPath: path) ?? Data()
-            return ResolverConfiguration(
-                parsing: String(decoding: data.prefix(ResolverConfiguration.longestFile), as: UTF8.self))
-        }
-        return PodResolver(policy.resolver(for: object, node: node ?? ResolverConfiguration()))
+        return PodResolver(policy.resolver(for: object, node: node))
     }
 
     /// Looks for the pod's own file until it is found, more and more seldom; tells the keeper then.
@@ -38,7 +46,7 @@ extension NodeAgent {
         guard let pod = pods[id], pod.generation == generation, pod.record.phase == .capturing else { return true }
         let (namespace, processes) = (pod.namespace.id, processes)
         // Whatever keeps it from being read now, it is asked for again.
-        guard let found = try? await pool.run({ try PodResolverFile.read(in: namespace, processes) }) else {
+        guard let found = try? await lookups.run({ try PodResolverFile.read(in: namespace, processes) }) else {
             return false
         }
         let resolver = PodResolver(found)

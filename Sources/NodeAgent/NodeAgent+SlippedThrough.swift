@@ -31,24 +31,37 @@ extension NodeAgent {
     private static var freshScanBackoff: Backoff { Backoff(shortest: .seconds(1), longest: .seconds(30)) }
 
     /// Running pods of this node that belong in the mesh and are not in the agent's care.
-    private func slippedThrough(in snapshot: ObjectSnapshot) -> [Pod] {
-        snapshot.pods.values.filter { pod in
+    /// - Parameter names: Whom to look at; `nil`: all.
+    private func slippedThrough(in snapshot: ObjectSnapshot, among names: Set<ObjectName>? = nil) -> [Pod] {
+        let candidates = names.map { $0.compactMap { snapshot.pods[$0] } } ?? Array(snapshot.pods.values)
+        let running = candidates.filter { pod in
             guard pod.spec.nodeName == configuration.nodeName, pod.status.phase == .running,
                 !pod.status.podIPs.isEmpty, pod.metadata.deletionTimestamp == nil
             else { return false }
             let labels = snapshot.namespaces[pod.metadata.namespace]?.metadata.labels ?? [:]
-            guard rules.decide(pod, namespaceLabels: labels) == .enrol else { return false }
-            return !pods.values.contains {
-                $0.name == pod.name && Self.mayBe(pod, uid: $0.record.objectUID) && $0.record.phase != .gone
-            }
+            return rules.decide(pod, namespaceLabels: labels) == .enrol
         }
+        guard !running.isEmpty else { return [] }
+        let asked = Set(running.map(\.name))
+        var known: [ObjectName: [String]] = [:]
+        for pod in pods.values where pod.record.phase != .gone && asked.contains(pod.name) {
+            known[pod.name, default: []].append(pod.record.objectUID)
+        }
+        return running.filter { pod in !(known[pod.name] ?? []).contains { Self.mayBe(pod, uid: $0) } }
     }
 
     /// Waits until there are any.
     /// - Returns: `nil` when the agent ends.
     private func nextSuspects(unless marked: inout Set<PodReference>) async -> Set<PodReference>? {
+        var last: (snapshot: ObjectSnapshot, burials: Int)?
         for await snapshot in source.snapshots() {
-            let found = Set(slippedThrough(in: snapshot).map(PodReference.init))
+            // Of those that were none at the last look, only who has changed can be one now.
+            var names: Set<ObjectName>?
+            if let last, last.burials == burials, last.snapshot.namespaces == snapshot.namespaces {
+                names = snapshot.pods.difference(from: last.snapshot.pods)
+            }
+            last = (snapshot, burials)
+            let found = Set(slippedThrough(in: snapshot, among: names).map(PodReference.init))
             if !found.isEmpty { return found }
             await mark([], &marked)
         }
@@ -68,7 +81,7 @@ extension NodeAgent {
         scan.proc = configuration.processFolder
         let result: NamespaceScan.Result
         do {
-            result = try await pool.run { [scan] in try scan.run(wanted) }
+            result = try await lookups.run { [scan] in try scan.run(wanted) }
         } catch {
             log.error(
                 "pods run outside the mesh, and the node's processes cannot be searched for them",
@@ -167,7 +180,7 @@ extension NodeAgent {
             for candidate in pods.values where candidate.record.interfaces.isEmpty && isWithoutObject(candidate) {
                 let namespace = candidate.namespace.id
                 // Whoever cannot be seen may be there still; a pool that has stopped is the agent's end.
-                let processes = try? await pool.run { try all.processes(of: namespace) }
+                let processes = try? await lookups.run { try all.processes(of: namespace) }
                 guard processes?.isEmpty == true else { continue }
                 let id = candidate.record.containerID
                 await exclusively(id) {

@@ -25,18 +25,29 @@ public actor NodeAgent: ServiceLifecycle.Service {
     let rules: EnrolmentRules
     let store: PodRecordStore
     let pool: BlockingPool
+    /// For what goes through all of the machine's processes: a pod that is enrolled does not wait for that.
+    let lookups: BlockingPool
     let processes = NamespaceProcesses()
     /// Namespaces that are nobody's pod: the agent's own, and the one of the machine's first process.
     let hostNamespaces: Set<NamespaceID>
     /// Where the node's own rules are; `nil`: where the agent is.
     let nodeNetwork: SharedNamespace?
 
-    var objects: ObjectSnapshot { didSet { authenticationModes = PeerAuthenticationModes(objects) } }
+    var objects: ObjectSnapshot {
+        didSet {
+            guard objects.peerAuthentications != oldValue.peerAuthentications else { return }
+            authenticationModes = PeerAuthenticationModes(objects)
+        }
+    }
+    /// Those that every pod was last held against.
+    private var judged: ObjectSnapshot
     private(set) var authenticationModes: PeerAuthenticationModes
     /// By container ID.
     var pods: [String: ManagedPod] = [:]
     /// Pods that are over and that the keeper has not been told about, by container ID.
     var graves: [String: PodRecord] = [:]
+    /// How many pods have left the agent's care.
+    var burials = 0
     /// Namespaces of pods that are over, from which capture could not be taken yet.
     var leftovers: [NamespaceID: Task<Void, Never>] = [:]
     /// Which container a namespace belongs to.
@@ -82,8 +93,10 @@ public actor NodeAgent: ServiceLifecycle.Service {
             exemptNamespaces: configuration.exemptNamespaces, selectors: configuration.enablementSelectors)
         store = PodRecordStore(folder: configuration.recordsFolder)
         pool = try BlockingPool(threads: 4, before: configuration.beforeWork)
+        lookups = try BlockingPool(threads: 1, name: "agent-look", before: configuration.beforeWork)
         let objects = source.snapshot()
         self.objects = objects
+        judged = objects
         authenticationModes = PeerAuthenticationModes(objects)
         var hosts: Set<NamespaceID> = [try NetworkNamespace.current().id]
         // In a container without the machine's process list this cannot be read; the agent's own is known in any case.
@@ -143,6 +156,7 @@ public actor NodeAgent: ServiceLifecycle.Service {
         driftWatch?.stop()
         (keeper as? KeeperClient)?.close()
         pool.stop()
+        lookups.stop()
         pods = [:]
         claims = [:]
         log.info("the agent has ended; pods stay as they are")
@@ -172,7 +186,13 @@ public actor NodeAgent: ServiceLifecycle.Service {
 
     func objectsChanged(_ snapshot: ObjectSnapshot) {
         objects = snapshot
-        for pod in pods.values where isOutOfPlace(pod) { scheduleReconciliation(pod) }
+        let concerned = podsConcerned(by: snapshot)
+        judged = snapshot
+        if concerned?.isEmpty != true {
+            for pod in pods.values where concerned?.contains(pod.name) != false && isOutOfPlace(pod) {
+                scheduleReconciliation(pod)
+            }
+        }
         let vain = Set(rules.vainRequests(in: snapshot))
         for request in vain.subtracting(vainRequests).sorted() {
             log.warning(
@@ -180,6 +200,13 @@ public actor NodeAgent: ServiceLifecycle.Service {
                 metadata: ["object": "\(request)", "label": "\(EnrolmentRules.modeLabel)"])
         }
         vainRequests = vain
+    }
+
+    /// The pods whose place another snapshot than the last may have changed; `nil` for all.
+    private func podsConcerned(by snapshot: ObjectSnapshot) -> Set<ObjectName>? {
+        guard snapshot.namespaces == judged.namespaces, snapshot.peerAuthentications == judged.peerAuthentications
+        else { return nil }
+        return snapshot.pods.difference(from: judged.pods)
     }
 
     /// The pod's object as it is now; `nil` when there is none, or one of a later pod with the same name.
@@ -247,21 +274,27 @@ public actor NodeAgent: ServiceLifecycle.Service {
     }
 
     func updateGauges() {
-        var counts = ["attached": 0, "pending": 0, "degraded": 0, "enabled": 0, "leaving": 0]
+        var (attached, pending, degraded, enabled, leaving, spared, blocked) = (0, 0, 0, 0, 0, 0, 0)
         for pod in pods.values {
             switch pod.record.phase {
-            case .attached, .gone: counts["attached", default: 0] += 1
-            case .leaving: counts["leaving", default: 0] += 1
+            case .attached, .gone: attached += 1
+            case .leaving: leaving += 1
             case .capturing:
                 switch pod.reported?.state {
-                case .enabled: counts["enabled", default: 0] += 1
-                case .degraded: counts["degraded", default: 0] += 1
-                case .pending, .absent, nil: counts["pending", default: 0] += 1
+                case .enabled: enabled += 1
+                case .degraded: degraded += 1
+                case .pending, .absent, nil: pending += 1
                 }
             }
+            spared += pod.spared.count
+            if pod.isBlocked == true { blocked += 1 }
         }
+        let counts = [
+            ("attached", attached), ("pending", pending), ("degraded", degraded), ("enabled", enabled),
+            ("leaving", leaving),
+        ]
         for (state, count) in counts { metrics.pods.with([state]).set(Int64(count)) }
-        metrics.spared.with([]).set(Int64(pods.values.reduce(0) { $0 + $1.spared.count }))
-        metrics.blocked.with([]).set(Int64(pods.values.count { $0.isBlocked == true }))
+        metrics.spared.with([]).set(Int64(spared))
+        metrics.blocked.with([]).set(Int64(blocked))
     }
 }

@@ -3,8 +3,13 @@ import Glibc
 import LinuxNetwork
 
 /// One small file a pod under `<run-dir>/pods/`, so that the next agent finds what this one has done. Blocks.
+///
+/// Every state of a pod is a line; the last whole line counts, so an agent that dies while it writes has not written. That
+/// costs no other file, no rename and no folder's change, each of which takes longer than all else about it.
 struct PodRecordStore: Sendable {
     let folder: String
+    /// A file that is longer is written anew, with its last line alone.
+    static let longest = 32 << 10
 
     func prepare() throws(AgentError) {
         do throws(SystemError) {
@@ -17,8 +22,13 @@ struct PodRecordStore: Sendable {
     func write(_ record: PodRecord) throws(AgentError) {
         do throws(SystemError) {
             // What it tells of, a namespace and what is in it, goes with the machine's power as well.
-            try AtomicFile.write(
-                record.json.bytes, to: "\(folder)/\(record.containerID)", mode: 0o600, survivesPowerLoss: false)
+            let line = record.json.bytes + [Self.newline]
+            let path = "\(folder)/\(record.containerID)"
+            // Behind a line that was not finished begins another one.
+            guard try !AtomicFile.append([Self.newline] + line, to: path, mode: 0o600, limit: Self.longest) else {
+                return
+            }
+            try AtomicFile.write(line, to: path, mode: 0o600, survivesPowerLoss: false)
         } catch {
             throw AgentError(
                 .file, "cannot write the record of \(record.podNamespace)/\(record.podName)", cause: error.description)
@@ -43,7 +53,11 @@ struct PodRecordStore: Sendable {
                 continue
             }
             do {
-                guard let bytes = try AtomicFile.read("\(folder)/\(name)") else { continue }
+                guard let bytes = try AtomicFile.read("\(folder)/\(name)").map(Self.lastLine) else { continue }
+                if bytes.isEmpty {
+                    unlink("\(folder)/\(name)")
+                    continue
+                }
                 guard let record = PodRecord(json: try JSONReader.read(bytes)), record.containerID == name else {
                     unreadable.append(name)
                     continue
@@ -54,6 +68,15 @@ struct PodRecordStore: Sendable {
             }
         }
         return (records.sorted { $0.containerID < $1.containerID }, unreadable.sorted())
+    }
+
+    private static let newline = UInt8(ascii: "\n")
+
+    /// The last line that is whole; empty where there is none. A file without an end of a line is one of an agent that wrote
+    /// no lines.
+    static func lastLine(_ bytes: [UInt8]) -> [UInt8] {
+        guard let end = bytes.lastIndex(of: newline) else { return bytes }
+        return bytes[..<end].split(separator: newline).last.map(Array.init) ?? []
     }
 
     private func names() throws(AgentError) -> [String] {

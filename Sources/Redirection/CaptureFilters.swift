@@ -95,8 +95,20 @@ struct CaptureFilters: ~Copyable {
     mutating func put(_ filters: [CaptureFilter], _ programs: some CaptureProgramSet) throws(NetlinkError) {
         for filter in filters {
             let wanted = filter.filter(tag: programs.tag(filter.program))
-            if try !empty.contains(filter.interface), try present(filter) == wanted { continue }
+            if !empty.contains(filter.interface), try present(filter) == wanted { continue }
             try routes.put(wanted, program: programs.descriptor(filter.program))
+        }
+    }
+
+    /// Puts filters where nothing is, in one step with the look.
+    mutating func claim(_ filters: [CaptureFilter], _ programs: some CaptureProgramSet) throws(NetlinkError) {
+        for filter in filters {
+            let (wanted, program) = (filter.filter(tag: []), programs.descriptor(filter.program))
+            do throws(NetlinkError) {
+                try routes.put(wanted, program: program, existing: .refuse)
+            } catch {
+                guard error.code == EEXIST else { throw error }
+            }
         }
     }
 

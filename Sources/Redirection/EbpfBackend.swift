@@ -15,6 +15,13 @@ public struct EbpfBackend: RedirectionBackend {
         programs = try CapturePrograms()
     }
 
+    public func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        try refuseUnsupported(plan)
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot set up capture") { () throws(NetlinkError) in try claimPlaces(plan) }
+        }
+    }
+
     public func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
         try refuseUnsupported(plan)
         try namespace.run { () throws(RedirectionError) in try makeHold(plan, .capturing) }
@@ -101,6 +108,22 @@ public struct EbpfBackend: RedirectionBackend {
         }
     }
 
+    /// The first classifier of each new place waits for every processor to have let go of what it sees (a grace period of RCU);
+    /// those that capture take these ones' places, which waits for nobody. As in leaving, nothing new is captured by them.
+    /// Whatever is in a place stays in it.
+    private func claimPlaces(_ plan: RedirectionPlan) throws(NetlinkError) {
+        var places = CaptureFilters(routes: try RouteSocket())
+        guard try places.ours(CaptureFilter.loopback, .ingress).isEmpty else { return }
+        let links = try places.routes.links()
+        try places.prepare(links)
+        let memory = try memory(&places)
+        let loopback = CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: memory)
+        let others = links.filter { $0.index != CaptureFilter.loopback }.flatMap { link in
+            [ClassifierFilter.Direction.ingress, .egress].flatMap { Self.filters(plan, .leaving, link, $0) }
+        }
+        try places.claim([loopback] + others, programs)
+    }
+
     private func makeHold(_ plan: RedirectionPlan, _ phase: RedirectionPhase) throws(RedirectionError) {
         let message = "cannot set up capture"
         var places = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
@@ -115,8 +138,8 @@ public struct EbpfBackend: RedirectionBackend {
                 [CaptureFilter(interface: CaptureFilter.loopback, program: .loopback, classID: memory(&places))],
                 programs)
         }
-        for setting in CaptureSetting.allCases where setting.setting.read().map({ $0 != "1" }) ?? false {
-            try setting.setting.write("1")
+        for setting in CaptureSetting.allCases {
+            if let opened = KernelSetting.Opened(setting.setting), opened.value != "1" { try opened.write("1") }
         }
         let others = links.filter { $0.index != CaptureFilter.loopback }
         let inward = others.flatMap { Self.filters(plan, phase, $0, .ingress) }

@@ -6,6 +6,7 @@ import Netlink
 /// Capture by nf_tables: NAT redirection in a table of our own, connection marks, and policy routes for replies.
 public struct NftablesBackend: RedirectionBackend {
     private let forged: ForgedMarkProgram?
+    private let shelf = PlannedRules.Shelf()
 
     /// Without the means for plans that ask for the seal (``RedirectionPlan/requiresSeal``).
     public init() { forged = nil }
@@ -22,6 +23,17 @@ public struct NftablesBackend: RedirectionBackend {
         guard forged == nil else { return SealProbe.problem() }
         return RedirectionError(
             .plan, "this copy of capture by nf_tables cannot look for seals", hint: "name creators instead")
+    }
+
+    public func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        guard let forged, plan.requiresSeal else { return }
+        // The first classifier of a new place waits for every processor to have let go of what it sees (a grace period of
+        // RCU). Without capture, what it drops is nobody's: a packet of the proxy's that the proxy did not send.
+        try namespace.run { () throws(RedirectionError) in
+            try RedirectionError.wrapping("cannot set up capture") { () throws(NetlinkError) in
+                try ForgedMarks.drop(forged)
+            }
+        }
     }
 
     public func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
@@ -46,9 +58,10 @@ public struct NftablesBackend: RedirectionBackend {
                 var routes = try RouteSocket()
                 let tables = try nftables.tables(named: Self.tables)
                 let table = tables[RedirectionTable.name]
+                let rules = shelf.rules(plan, phase)
                 return try PolicyRouting.drift(plan, &routes)
-                    + Self.drift(table, RedirectionTable.chains(plan, phase))
-                    + SecondLine.drift(plan, phase, tables[SecondLine.table])
+                    + Self.drift(table, rules.chains)
+                    + SecondLine.drift(rules.line, tables[SecondLine.table])
                     + Self.settingDrift(plan, table) + forgedDrift(plan, phase)
             }
         }
@@ -89,23 +102,37 @@ public struct NftablesBackend: RedirectionBackend {
         // Order: what the settings were is kept before they are changed; conntrack must leave open connections alone before
         // rules make it look at packets; and a mark must lead somewhere before a rule sets it.
         var nftables = try RedirectionError.wrapping(message) { () throws(NetlinkError) in try NftablesSocket() }
+        var settings: [NamespaceSetting: KernelSetting.Opened] = [:]
+        var wasAbsent = false
         let (table, line) = try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             let present = try nftables.tables(named: Self.tables)
-            return (
-                try Self.tableWithMemory(present[RedirectionTable.name], &nftables), present[SecondLine.table]
-            )
+            for setting in NamespaceSetting.allCases { settings[setting] = KernelSetting.Opened(setting.setting) }
+            let conntrack = NamespaceSetting.picksUpOpenConnections
+            if present[RedirectionTable.name] == nil, settings[conntrack] == nil {
+                try nftables.loadConntrack()
+                settings[conntrack] = KernelSetting.Opened(conntrack.setting)
+            }
+            let line = present[SecondLine.table]
+            if let table = present[RedirectionTable.name] { return (table, line) }
+            let made = try Self.tableWithMemory(settings, &nftables)
+            wasAbsent = made.isNew
+            return (made.table, line)
         }
         for setting in NamespaceSetting.allCases {
-            guard let wanted = setting.wanted(plan), setting.setting.read() != wanted else { continue }
-            try setting.setting.write(wanted)
+            guard let wanted = setting.wanted(plan), settings[setting]?.value != wanted else { continue }
+            if let opened = settings[setting] { try opened.write(wanted) } else { try setting.setting.write(wanted) }
         }
         try RedirectionError.wrapping(message) { () throws(NetlinkError) in
             var routes = try RouteSocket()
-            try PolicyRouting.establish(plan, &routes)
-            var batch = Self.changes(from: table, to: RedirectionTable.chains(plan, phase))
-            SecondLine.change(from: line, to: plan, phase, &batch)
+            try PolicyRouting.establish(plan, isNew: wasAbsent, &routes)
+            let rules = shelf.rules(plan, phase)
+            let isFresh = table.chains.isEmpty && line == nil && RedirectionTable.memory(table.comment) != nil
+            var batch = isFresh ? rules.fresh : Self.changes(from: table, to: rules.chains)
+            if !isFresh { SecondLine.change(from: line, to: rules.line, &batch) }
             try nftables.commit(batch)
-            if phase == .capturing, !batch.isEmpty { try ForgottenConnections.forget(&routes) }
+            if phase == .capturing, Self.beginsCapture(table, rules.chains) {
+                try ForgottenConnections.forget(&routes)
+            }
             if let forged, plan.requiresSeal, phase == .capturing {
                 try ForgedMarks.drop(forged)
             } else {
@@ -114,23 +141,19 @@ public struct NftablesBackend: RedirectionBackend {
         }
     }
 
-    /// Our table as it is, made empty where it is missing: its comment keeps the settings' values from before.
+    /// Our table, made empty: its comment keeps the settings' values from before.
+    /// - Returns: It, and whether our routing is missing as well.
     private static func tableWithMemory(
-        _ present: Nftables.Table?, _ nftables: inout NftablesSocket
-    ) throws(NetlinkError) -> Nftables.Table {
-        if let present { return present }
-        if NamespaceSetting.picksUpOpenConnections.setting.read() == nil { try nftables.loadConntrack() }
-        var before: [NamespaceSetting: String] = [:]
-        // With our routing in place the table was deleted under us, and the values are our own.
+        _ settings: [NamespaceSetting: KernelSetting.Opened], _ nftables: inout NftablesSocket
+    ) throws(NetlinkError) -> (table: Nftables.Table, isNew: Bool) {
         var routes = try RouteSocket()
-        if try !PolicyRouting.isPresent(&routes) {
-            for setting in NamespaceSetting.allCases { before[setting] = setting.setting.read() }
-        }
+        // With our routing in place the table was deleted under us, and the values are our own.
+        let isNew = try !PolicyRouting.isPresent(&routes)
+        let comment = RedirectionTable.comment(isNew ? settings.mapValues(\.value) : [:])
         var batch = Nftables.Batch()
-        let comment = RedirectionTable.comment(before)
         batch.addTable(RedirectionTable.name, comment: comment)
         try nftables.commit(batch)
-        return Nftables.Table(RedirectionTable.name, comment: comment)
+        return (Nftables.Table(RedirectionTable.name, comment: comment), isNew)
     }
 
     private static func removeHere() throws(RedirectionError) {
@@ -198,6 +221,15 @@ public struct NftablesBackend: RedirectionBackend {
             for name in foreign { batch.deleteChain(name, table: RedirectionTable.name) }
         }
         return batch
+    }
+
+    /// Whether something is captured by the wanted chains that was not by the table as it is. Only then can there be
+    /// connections that passed uncaptured, and ended unseen.
+    static func beginsCapture(_ table: Nftables.Table, _ wanted: [Nftables.Chain]) -> Bool {
+        wanted.contains { chain in
+            let present = table.chains.first { $0.name == chain.name && $0.base == chain.base }?.rules ?? []
+            return chain.rules.contains { $0.expressions.contains(.redirect) && !present.contains($0) }
+        }
     }
 
     static func drift(_ table: Nftables.Table?, _ wanted: [Nftables.Chain]) -> [Drift] {

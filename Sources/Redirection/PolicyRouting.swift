@@ -20,12 +20,17 @@ enum PolicyRouting {
             table: RedirectionPlan.routeTable)
     }
 
-    static func establish(_ plan: RedirectionPlan, _ socket: inout RouteSocket) throws(NetlinkError) {
+    /// - Parameter isNew: Nothing of it is there, as far as is known; reading is left out then.
+    static func establish(
+        _ plan: RedirectionPlan, isNew: Bool = false, _ socket: inout RouteSocket
+    ) throws(NetlinkError) {
         // A route over an interface that is down is refused, and capture itself leads to lo.
         if try loopbackIsDown(&socket) { try socket.setUp(loopback) }
         for family in plan.orderedFamilies {
-            if try !hasRoute(family, &socket) { try socket.add(route(family), existing: .replace) }
-            if try !hasRule(family, &socket) {
+            let lacksRoute = if isNew { true } else { try !hasRoute(family, &socket) }
+            if lacksRoute { try socket.add(route(family), existing: .replace) }
+            let lacksRule = if isNew { true } else { try !hasRule(family, &socket) }
+            if lacksRule {
                 do throws(NetlinkError) {
                     try socket.add(rule(family))
                 } catch {

@@ -7,6 +7,11 @@ public protocol RedirectionBackend: Sendable {
     /// Why plans cannot ask for the seal here (``RedirectionPlan/requiresSeal``); `nil` when they can.
     var sealProblem: RedirectionError? { get }
 
+    /// Does beforehand what of ``apply(_:in:)`` takes the kernel long and changes nothing for the pod's traffic: for who waits
+    /// for something else meanwhile. May run beside ``apply(_:in:)``, and beside nothing else here: what one of them has done
+    /// the other leaves as it is, and what this leaves goes with ``remove(in:)``.
+    func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws
+
     /// Makes the plan hold, from whatever is there. Doing it again changes nothing.
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws
 
@@ -44,6 +49,8 @@ public protocol RedirectionBackend: Sendable {
 
 extension RedirectionBackend {
     public var sealProblem: RedirectionError? { SealProbe.problem() }
+
+    public func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {}
 
     public func missingListeners(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws -> [Drift] {
         try namespace.run { () throws(RedirectionError) in

@@ -77,6 +77,10 @@ struct SoleBackend: RedirectionBackend {
 
     var sealProblem: RedirectionError? { backend.sealProblem }
 
+    func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        if try !otherHolds(in: namespace) { try backend.prepare(plan, in: namespace) }
+    }
+
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
         try backend.apply(plan, in: namespace)
         guard try otherHolds(in: namespace) else { return }

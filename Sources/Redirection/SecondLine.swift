@@ -131,10 +131,8 @@ enum SecondLine {
     /// Adds what has to change to a transaction, so that capture and its second line change together.
     /// - Parameter present: The table as it is.
     static func change(
-        from present: Nftables.Table?, to plan: RedirectionPlan, _ phase: RedirectionPhase,
-        _ batch: inout Nftables.Batch
+        from present: Nftables.Table?, to wanted: [Nftables.Chain], _ batch: inout Nftables.Batch
     ) {
-        let wanted = chains(plan, phase)
         guard present?.chains ?? [] != wanted || (present == nil) != wanted.isEmpty else { return }
         if present != nil { batch.removeTable(table) }
         guard !wanted.isEmpty else { return }
@@ -150,8 +148,7 @@ enum SecondLine {
     }
 
     /// - Parameter present: The table as it is.
-    static func drift(_ plan: RedirectionPlan, _ phase: RedirectionPhase, _ present: Nftables.Table?) -> [Drift] {
-        let wanted = chains(plan, phase)
+    static func drift(_ wanted: [Nftables.Chain], _ present: Nftables.Table?) -> [Drift] {
         guard !wanted.isEmpty else { return [] }
         guard let present else { return [.secondLineMissing] }
         return NftablesBackend.drift(present, wanted)

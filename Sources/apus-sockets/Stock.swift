@@ -50,9 +50,10 @@ final class Stock: EventHandler, TimerHandler {
             // What goes wrong from here on is tried again: a pod is not lost for it.
             topUp()
         } else {
+            // Filled at the loop's next look at it, behind the answer to who asked for the pod: nobody waits for sockets before
+            // there are connections.
             pair = StockPair(try SeqpacketSocket.Pair())
             gauge = StockGauge()
-            try fill()
         }
         registration = try loop.register(source, [.write, .edge], self)
     }

@@ -124,6 +124,10 @@ final class WatchedBackend: RedirectionBackend {
     func setMissingListeners(_ ports: [UInt16]) { state.withLock { $0.missingListeners = ports } }
     func setCaptured(_ count: Int?) { state.withLock { $0.captured = count } }
 
+    func prepare(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
+        try real.prepare(plan, in: namespace)
+    }
+
     func apply(_ plan: RedirectionPlan, in namespace: borrowing NetworkNamespace) throws {
         if let failure = state.withLock({ $0.failure }) { throw failure }
         journal.note("apply")

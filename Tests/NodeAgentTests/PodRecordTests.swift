@@ -89,4 +89,63 @@ struct PodRecordTests {
         #expect(unreadable.count == 3)
         #expect(access(store.folder + "/.c8.new", F_OK) != 0)
     }
+
+    @Test("an agent that dies while it writes has not written: the last whole line counts")
+    func halfWritten() throws {
+        let folder = try TemporaryFolder()
+        let store = PodRecordStore(folder: folder.path + "/pods")
+        try store.prepare()
+        let path = store.folder + "/c1"
+        let first = Self.sample("c1")
+        var second = first
+        second.phase = .attached
+        try store.write(first)
+        try store.write(second)
+        let whole = try #require(try AtomicFile.read(path))
+        try store.remove("c1")
+        try store.write(first)
+        let one = try #require(try AtomicFile.read(path)).count
+        // Wherever the second writing was cut off, the file is as after the first; and the next writing is not harmed.
+        for length in [one, one + 1, one + 2, whole.count / 2 + 20, whole.count - 2, whole.count - 1] {
+            try AtomicFile.write(Array(whole[..<length]), to: path, mode: 0o600)
+            #expect(try store.load().records == [first], "\(length) of \(whole.count) bytes")
+            try store.write(second)
+            #expect(try store.load().records == [second], "\(length) of \(whole.count) bytes")
+        }
+        // The very first writing was cut off: there is no such pod, and nothing to warn of.
+        try AtomicFile.write(Array(whole[..<(one / 2)]), to: path, mode: 0o600)
+        let (records, unreadable) = try store.load()
+        #expect(records.isEmpty && unreadable.isEmpty)
+        #expect(access(path, F_OK) != 0)
+    }
+
+    @Test("a record of an agent that wrote no lines is read, and goes on in lines")
+    func withoutLines() throws {
+        let folder = try TemporaryFolder()
+        let store = PodRecordStore(folder: folder.path + "/pods")
+        try store.prepare()
+        let old = Self.sample("c1")
+        try AtomicFile.write(old.json.bytes, to: store.folder + "/c1", mode: 0o600)
+        #expect(try store.load().records == [old])
+        var changed = old
+        changed.phase = .leaving
+        try store.write(changed)
+        #expect(try store.load().records == [changed])
+    }
+
+    @Test("a pod that changes often does not fill its file for ever")
+    func bounded() throws {
+        let folder = try TemporaryFolder()
+        let store = PodRecordStore(folder: folder.path + "/pods")
+        try store.prepare()
+        var record = Self.sample("c1")
+        for turn in 0..<200 {
+            record.phase = turn.isMultiple(of: 2) ? .capturing : .attached
+            try store.write(record)
+        }
+        #expect(try store.load().records == [record])
+        var info = stat()
+        #expect(stat(store.folder + "/c1", &info) == 0)
+        #expect(info.st_size <= PodRecordStore.longest)
+    }
 }

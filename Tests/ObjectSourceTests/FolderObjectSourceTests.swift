@@ -71,7 +71,7 @@ struct FolderObjectSourceTests {
     @Test("the watch tells which files were renamed into place and not written to since")
     func renamed() async throws {
         let queue = DispatchQueue(label: "watch")
-        let (events, heard) = AsyncStream.makeStream(of: FolderWatch.Arrivals.self)
+        let (events, heard) = AsyncStream.makeStream(of: FolderWatch.News.self)
         let watch = try #require(FolderWatch(queue: queue) { heard.yield($0) })
         let path = folder.path
         queue.sync { _ = watch.watch(path) }
@@ -84,12 +84,14 @@ struct FolderObjectSourceTests {
         try handle.close()
         try Data("z".utf8).write(to: URL(fileURLWithPath: "\(path)/c.yaml"))
         queue.resume()
-        var arrivals: FolderWatch.Arrivals = [:]
+        var news = FolderWatch.News()
         for await event in events {
-            arrivals = event
-            if !event.isEmpty { break }
+            news.merge(event)
+            if !event.arrived.isEmpty { break }
         }
-        #expect(arrivals == [path: ["a.yaml"]])
+        #expect(news.arrived == [path: ["a.yaml"]])
+        #expect(news.touched == [path: [".a", ".b", "a.yaml", "b.yaml", "c.yaml"]])
+        #expect(!news.isVague)
         withExtendedLifetime(watch) {}
     }
 

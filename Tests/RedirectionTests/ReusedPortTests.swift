@@ -1,6 +1,7 @@
 import Addressing
 import Glibc
 import LinuxNetwork
+import Netlink
 import Testing
 
 @testable import Redirection
@@ -108,6 +109,48 @@ struct ReusedPortTests {
             #expect(!app.hasConnection)
             try lasting.exchange(with: lastingNear)
             try lastingNear.exchange(with: lasting)
+        }
+    }
+
+    /// Why ``ForgottenConnections`` is there: with all of capture but that, the same connection goes past ztunnel.
+    @Test(
+        "what conntrack remembers of it is forgotten when capture begins; the rules alone would let the next one past",
+        arguments: [false, true], IPAddress.Family.allCases)
+    func rulesAlone(forgets: Bool, family: IPAddress.Family) async throws {
+        try await onThread {
+            let network = try Network()
+            let (backend, plan) = (NftablesBackend(), RedirectionPlan())
+            let target = Endpoint(Network.worldAddress(family), 7000)
+            let far = try Listener(target, in: network.world)
+            try backend.apply(plan, in: network.pod)
+            try backend.leave(plan, in: network.pod)
+            do {
+                let direct = try Self.client(Network.podAddress(family), in: network.pod)
+                try direct.connect(to: target)
+                try direct.exchange(with: far.accept().stream)
+                try backend.remove(in: network.pod)
+                Self.resetAtClose(direct)
+            }
+            try network.pod.run {
+                var nftables = try NftablesSocket()
+                var table = Nftables.Batch()
+                table.addTable(RedirectionTable.name, comment: RedirectionTable.comment([:]))
+                try nftables.commit(table)
+                try NamespaceSetting.picksUpOpenConnections.setting.write("0")
+                try nftables.commit(PlannedRules.Shelf().rules(plan, .capturing).fresh)
+                var routes = try RouteSocket()
+                if forgets { try ForgottenConnections.forget(&routes) }
+            }
+            let ztunnel = try FakeZtunnel(family, in: network.pod)
+            let app = try Self.client(Network.podAddress(family), in: network.pod)
+            try app.connect(to: target)
+            if forgets {
+                try Self.finish(app, ztunnel.outbound)
+                #expect(!far.hasConnection)
+            } else {
+                try app.exchange(with: far.accept().stream)
+                #expect(!ztunnel.outbound.hasConnection)
+            }
         }
     }
 

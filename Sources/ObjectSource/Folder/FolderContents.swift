@@ -11,6 +11,11 @@ struct FolderContents {
     private let maximumObjects: Int
     private var files: [String: File] = [:]
     private var arrivals: UInt64 = 0
+    /// Which file each object is in, as long as every object has one definition and all of them count; `nil` when that has to
+    /// be found out.
+    private var places: [ObjectKey: String]?
+    /// Objects whose definition was touched since this was last taken.
+    private var changes: Set<ObjectKey> = []
     /// Set while the folder as a whole cannot be read.
     var folderProblem: ObjectProblem?
 
@@ -36,6 +41,8 @@ struct FolderContents {
         var file = files[name] ?? File(arrival: arrivals)
         switch reading {
         case .success(let objects):
+            leave(name)
+            enter(objects, in: name)
             file.objects = objects
             file.problems = []
         case .failure(let problems):
@@ -44,7 +51,58 @@ struct FolderContents {
         files[name] = file
     }
 
-    mutating func remove(_ name: String) { files[name] = nil }
+    mutating func remove(_ name: String) {
+        leave(name)
+        files[name] = nil
+    }
+
+    private mutating func leave(_ name: String) {
+        for located in files[name]?.objects ?? [] {
+            let key = located.object.key
+            changes.insert(key)
+            places?[key] = nil
+        }
+    }
+
+    private mutating func enter(_ objects: [LocatedObject], in name: String) {
+        for located in objects {
+            let key = located.object.key
+            changes.insert(key)
+            if places?.updateValue(name, forKey: key) != nil { places = nil }
+        }
+        if let count = places?.count, count > maximumObjects { places = nil }
+    }
+
+    /// The objects that may be others than before; `nil` when all have to be gone through.
+    mutating func takeChanges() -> Set<ObjectKey>? {
+        defer { changes = [] }
+        return places == nil ? nil : changes
+    }
+
+    /// An object as it is defined now, as long as ``takeChanges()`` can tell.
+    func object(_ key: ObjectKey) -> KubernetesObject? {
+        guard let name = places?[key] else { return nil }
+        return files[name]?.objects.first { $0.object.key == key }?.object
+    }
+
+    /// All objects that count, gone through.
+    mutating func rebuilt() -> [KubernetesObject] {
+        let objects = outcome().objects
+        let defined = files.values.reduce(0) { $0 + $1.objects.count }
+        places = nil
+        // One definition each, and none left out.
+        if objects.count == defined {
+            places = Dictionary(objects.map { ($0.object.key, $0.file) }, uniquingKeysWith: { first, _ in first })
+        }
+        changes = []
+        return objects.map(\.object)
+    }
+
+    /// What is wrong, in no particular order.
+    var problems: [ObjectProblem] {
+        guard places == nil else { return (folderProblem.map { [$0] } ?? []) + files.values.flatMap(\.problems) }
+        return outcome().problems
+    }
 
     /// All objects, first file first, and all problems.
     func outcome() -> (objects: [(file: String, object: KubernetesObject)], problems: [ObjectProblem]) {

@@ -1,11 +1,27 @@
 import Foundation
 import Glibc
+import Synchronization
 
 /// Events as files in `events/` of the status folder, one for each pod and reason: what the API keeps for an hour is
 /// kept for an hour here too.
 extension FolderStatusWriter: PodEventRecorder {
     static let eventsFolder = "events"
     static let eventLife: TimeInterval = 3600
+
+    /// When old events were last looked for: not at every new one, of which a label brings hundreds.
+    final class Sweep: Sendable {
+        private static let pause = Duration.seconds(60)
+        private let last = Mutex<ContinuousClock.Instant?>(nil)
+
+        func isDue() -> Bool {
+            last.withLock { last in
+                let now = ContinuousClock.now
+                if let last, now - last < Self.pause { return false }
+                last = now
+                return true
+            }
+        }
+    }
 
     public func record(_ event: PodEvent) throws(ObjectSourceError) {
         try Self.checkName(event.pod.name)
@@ -17,7 +33,7 @@ extension FolderStatusWriter: PodEventRecorder {
         guard mkdir(events, 0o755) == 0 || errno == EEXIST else {
             throw ObjectSourceError(.unwritable, "cannot make \(events)", cause: String(cString: strerror(errno)))
         }
-        removeOld(in: events)
+        if sweep.isDue() { removeOld(in: events) }
         let now = Date().formatted(.iso8601)
         let pod = event.pod.name
         var text = "apiVersion: v1\nkind: Event\nmetadata:\n"
@@ -31,7 +47,7 @@ extension FolderStatusWriter: PodEventRecorder {
         try write(text, to: "\(events)/\(pod.namespace).\(pod.name).\(reason).yaml")
     }
 
-    /// Best effort: one that stays is looked at again with the next event.
+    /// Best effort: one that stays is looked at again the next time.
     private func removeOld(in events: String) {
         let limit = time_t(Date().timeIntervalSince1970 - Self.eventLife)
         for name in (try? FileManager.default.contentsOfDirectory(atPath: events)) ?? [] {

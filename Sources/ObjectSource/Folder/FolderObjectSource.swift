@@ -98,7 +98,8 @@ public final class FolderObjectSource: ObjectSource {
         private var timer: (any DispatchSourceTimer)?
         private var folders: [String] = []
         private var scheduled = false
-        private var arrived: FolderWatch.Arrivals = [:]
+        /// What has happened since the last look.
+        private var news = FolderWatch.News()
         private var lastScan = DispatchTime(uptimeNanoseconds: 0)
         private var publish: (@Sendable (ObjectSnapshot) -> Void)?
         private let queue = DispatchQueue(label: "apus.objects")
@@ -117,11 +118,13 @@ public final class FolderObjectSource: ObjectSource {
                 timer.setEventHandler { [weak self] in
                     guard let self else { return }
                     for folder in self.folders { self.watch?.watch(folder) }
+                    self.news.isVague = true
                     self.scan()
                 }
                 timer.resume()
                 self.timer = timer
                 // For a change between the first reading and the watch.
+                news.isVague = true
                 schedule(after: FolderObjectSource.debounce)
             }
         }
@@ -137,9 +140,10 @@ public final class FolderObjectSource: ObjectSource {
 
         /// What was written must rest, and so may we. What was renamed into place is looked at without delay, unless
         /// much is happening.
-        private func happened(_ arrivals: FolderWatch.Arrivals) {
-            guard !arrivals.isEmpty else { return schedule(at: .now() + FolderObjectSource.debounce) }
-            arrived.merge(arrivals) { $0.union($1) }
+        private func happened(_ found: FolderWatch.News) {
+            guard let found = reader.relevant(found) else { return }
+            news.merge(found)
+            guard !found.arrived.isEmpty else { return schedule(at: .now() + FolderObjectSource.debounce) }
             let next = lastScan + FolderObjectSource.debounce
             if next <= .now() { scan() } else { schedule(at: next) }
         }
@@ -158,8 +162,8 @@ public final class FolderObjectSource: ObjectSource {
 
         private func scan() {
             guard let publish else { return }
-            let outcome = reader.scan(settle: true, arrived: arrived)
-            arrived = [:]
+            let outcome = news.isVague ? reader.scan(settle: true, news.arrived) : reader.scan(news)
+            news = FolderWatch.News()
             lastScan = .now()
             if outcome.changed { publish(reader.snapshot()) }
             if outcome.unsettled { schedule(after: FolderObjectSource.debounce) }

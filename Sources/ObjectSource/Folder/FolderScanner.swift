@@ -16,11 +16,15 @@ struct FolderScanner {
     }
 
     let path: String
-    private let accepts: @Sendable (String) -> Bool
+    /// Which file names count.
+    let accepts: @Sendable (String) -> Bool
     private let label: String
     private let maximumFiles: Int
     private var known: [String: Fingerprint] = [:]
     private var waiting: [String: Int] = [:]
+    /// Those that had not come to rest at the last look.
+    private var restless: Set<String> = []
+    private var folderProblem: ObjectProblem?
 
     private struct Fingerprint: Equatable {
         var device: UInt64
@@ -48,41 +52,69 @@ struct FolderScanner {
         self.accepts = accepts
     }
 
+    /// Looks at all files.
+    ///
     /// - Parameters:
     ///   - settle: `false` reads files as they are, however fresh.
     ///   - arrived: names of files that are known to be whole, because they were renamed into place.
     mutating func scan(settle: Bool, arrived: Set<String> = []) -> Outcome {
-        var outcome = Outcome()
-        let names: [String]
+        folderProblem = nil
+        var names: [String]
         switch Self.list(path) {
-        case .failure(let reason):
-            // Not an empty folder, but one that cannot be seen: what is known of it stays.
-            outcome.folderProblem = ObjectProblem(
-                file: label, message: "the folder cannot be read (\(reason.text)); the last good state stays in force")
-            return outcome
-        case .success(let all):
-            names = all.filter(accepts).sorted()
+        case .failure(let reason): return unseen(reason)
+        case .success(let all): names = all.filter(accepts).sorted()
         }
         if names.count > maximumFiles {
-            outcome.folderProblem = ObjectProblem(
+            folderProblem = ObjectProblem(
                 file: label, message: "holds \(names.count) files; only the first \(maximumFiles) are read")
+            names.removeLast(names.count - maximumFiles)
         }
+        let present = Set(names)
+        restless.formIntersection(present)
+        waiting = waiting.filter { present.contains($0.key) }
+        let lost = known.keys.filter { !present.contains($0) }.sorted()
+        for name in lost { known[name] = nil }
+        var outcome = look(at: names, settle: settle, arrived)
+        outcome.removed = lost + outcome.removed
+        return outcome
+    }
+
+    /// Looks at those files alone that something has happened to, and those that had not come to rest.
+    mutating func scan(touched: Set<String>, arrived: Set<String>) -> Outcome {
+        let names = touched.filter(accepts).union(restless)
+        // With too many files it depends on the others which are read.
+        guard folderProblem == nil, known.count + names.count <= maximumFiles else {
+            return scan(settle: true, arrived: arrived)
+        }
+        let mayBeLost = names.contains { known[$0] != nil && access(path + "/" + $0, F_OK) != 0 }
+        if mayBeLost, case .failure(let reason) = Self.list(path) { return unseen(reason) }
+        return look(at: names.sorted(), settle: true, arrived)
+    }
+
+    /// Not an empty folder, but one that cannot be seen: what is known of it stays.
+    private mutating func unseen(_ reason: Reason) -> Outcome {
+        folderProblem = ObjectProblem(
+            file: label, message: "the folder cannot be read (\(reason.text)); the last good state stays in force")
+        return Outcome(folderProblem: folderProblem)
+    }
+
+    private mutating func look(at names: [String], settle: Bool, _ arrived: Set<String>) -> Outcome {
+        var outcome = Outcome(folderProblem: folderProblem)
         var clock = timespec()
         clock_gettime(CLOCK_REALTIME, &clock)
         let now = Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec)
-        var seen: Set<String> = []
-        for name in names.prefix(maximumFiles) {
+        for name in names {
+            restless.remove(name)
             switch look(name, settle: settle && !arrived.contains(name) ? now : nil) {
-            case .gone: continue
+            case .gone:
+                waiting[name] = nil
+                if known.removeValue(forKey: name) != nil { outcome.removed.append(name) }
             case .same: break
-            case .unsettled: outcome.unsettled = true
+            case .unsettled: restless.insert(name)
             case .changed(let reading): outcome.changed.append((name, reading))
             }
-            seen.insert(name)
         }
-        outcome.removed = known.keys.filter { !seen.contains($0) }.sorted()
-        for name in outcome.removed { known[name] = nil }
-        waiting = waiting.filter { seen.contains($0.key) }
+        outcome.unsettled = !restless.isEmpty
         return outcome
     }
 

@@ -22,6 +22,7 @@ public struct FolderStatusWriter: PodAnnotator {
     public let folder: String
     /// `kubelet` for who plays it, `agent` for a node's agent.
     public let reporter: String
+    let sweep = Sweep()
 
     /// - Throws: `invalidName` when the reporter's name is not made of lower-case letters, digits and `-`.
     public init(folder: String, reporter: String) throws(ObjectSourceError) {

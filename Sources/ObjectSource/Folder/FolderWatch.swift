@@ -1,12 +1,24 @@
 import Dispatch
 import Glibc
 
-/// Tells that something happened in folders (inotify). What it was is for a scan to find out, but for one thing: files
-/// that were moved into their place are whole.
+/// Tells what happened in folders (inotify): to which files, and which of them are whole for sure. Whether it matters is for
+/// a look at them to find out.
 final class FolderWatch {
-    /// By folder, the names of files that were renamed into place and not written to since: nobody is in the middle of
-    /// writing them.
-    typealias Arrivals = [String: Set<String>]
+    struct News: Sendable, Equatable {
+        /// By folder, the names of files that were renamed into place and not written to since: nobody is in the middle of
+        /// writing them.
+        var arrived: [String: Set<String>] = [:]
+        /// By folder, all names that something happened to.
+        var touched: [String: Set<String>] = [:]
+        /// It is not known what happened to whom: everything has to be looked at.
+        var isVague = false
+
+        mutating func merge(_ later: News) {
+            arrived.merge(later.arrived) { $0.union($1) }
+            touched.merge(later.touched) { $0.union($1) }
+            isVague = isVague || later.isVague
+        }
+    }
 
     private let source: any DispatchSourceRead
     private let descriptor: CInt
@@ -18,7 +30,7 @@ final class FolderWatch {
     /// `nil` when the kernel has none left for us: then only the slow poll sees changes.
     ///
     /// - Parameter onEvent: Called on `queue` after events; several may be one call.
-    init?(queue: DispatchQueue, onEvent: @escaping @Sendable (Arrivals) -> Void) {
+    init?(queue: DispatchQueue, onEvent: @escaping @Sendable (News) -> Void) {
         let descriptor = inotify_init1(CInt(IN_NONBLOCK | IN_CLOEXEC))
         guard descriptor >= 0 else { return nil }
         self.descriptor = descriptor
@@ -26,15 +38,15 @@ final class FolderWatch {
         self.folders = folders
         source = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: queue)
         source.setEventHandler {
-            var arrivals = Arrivals()
+            var news = News()
             withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 8) { buffer in
                 while true {
                     let count = read(descriptor, buffer.baseAddress, buffer.count)
                     guard count > 0 else { return }
-                    Self.note(UnsafeRawBufferPointer(rebasing: buffer[..<count]), folders.byWatch, &arrivals)
+                    Self.note(UnsafeRawBufferPointer(rebasing: buffer[..<count]), folders.byWatch, &news)
                 }
             }
-            onEvent(arrivals)
+            onEvent(news)
         }
         source.setCancelHandler { close(descriptor) }
         source.resume()
@@ -52,7 +64,7 @@ final class FolderWatch {
     }
 
     /// Takes the kernel's events apart (inotify(7)): watch, mask, cookie and length, then so many bytes with the name.
-    private static func note(_ events: UnsafeRawBufferPointer, _ folders: [CInt: String], _ arrivals: inout Arrivals) {
+    private static func note(_ events: UnsafeRawBufferPointer, _ folders: [CInt: String], _ news: inout News) {
         let head = MemoryLayout<inotify_event>.size
         var offset = 0
         while offset + head <= events.count {
@@ -60,12 +72,15 @@ final class FolderWatch {
             let mask = events.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self)
             let length = Int(events.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
             let end = min(offset + head + length, events.count)
-            if length > 0, let folder = folders[watch] {
-                let name = String(decoding: events[(offset + head)..<end].prefix { $0 != 0 }, as: UTF8.self)
+            let name = String(decoding: events[(offset + head)..<end].prefix { $0 != 0 }, as: UTF8.self)
+            // Something about a folder itself, or more than the kernel could keep.
+            if name.isEmpty || mask & UInt32(IN_Q_OVERFLOW | IN_ISDIR) != 0 { news.isVague = true }
+            if !name.isEmpty, let folder = folders[watch] {
+                news.touched[folder, default: []].insert(name)
                 if mask & UInt32(IN_MOVED_TO) != 0 {
-                    arrivals[folder, default: []].insert(name)
+                    news.arrived[folder, default: []].insert(name)
                 } else if mask & UInt32(IN_CREATE | IN_MODIFY) != 0 {
-                    arrivals[folder]?.remove(name)
+                    news.arrived[folder]?.remove(name)
                 }
             }
             offset = end

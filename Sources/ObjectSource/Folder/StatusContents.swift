@@ -8,6 +8,10 @@ struct StatusContents {
 
     private var reports: [String: (reporter: String, pod: Pod)] = [:]
     private var problems: [String: [ObjectProblem]] = [:]
+    /// Which files are about a pod.
+    private var byPod: [ObjectName: Set<String>] = [:]
+    /// Pods about which something else is reported than when this was last taken.
+    private var touched: Set<ObjectName> = []
     var folderProblem: ObjectProblem?
 
     var fileNames: Set<String> { Set(reports.keys).union(problems.keys) }
@@ -30,13 +34,28 @@ struct StatusContents {
                 problems[name] = [ObjectProblem(file: name, message: "is no report on one pod")]
                 return
             }
+            forget(name)
             reports[name] = (reporter, pod)
+            byPod[pod.name, default: []].insert(name)
+            touched.insert(pod.name)
         }
     }
 
     mutating func remove(_ name: String) {
-        reports[name] = nil
+        forget(name)
         problems[name] = nil
+    }
+
+    private mutating func forget(_ name: String) {
+        guard let pod = reports.removeValue(forKey: name)?.pod.name else { return }
+        byPod[pod]?.remove(name)
+        if byPod[pod]?.isEmpty == true { byPod[pod] = nil }
+        touched.insert(pod)
+    }
+
+    mutating func takeTouched() -> Set<ObjectName> {
+        defer { touched = [] }
+        return touched
     }
 
     func allProblems() -> [ObjectProblem] {
@@ -46,23 +65,30 @@ struct StatusContents {
     /// The pods with everything that is reported on them.
     func merged(onto pods: PodTable) -> PodTable {
         var result = pods
-        let ordered = reports.sorted {
-            // The kubelet's first: it says which instance the others must mean.
-            ($0.value.reporter == Self.kubelet ? 0 : 1, $0.key) < ($1.value.reporter == Self.kubelet ? 0 : 1, $1.key)
-        }
-        for (_, report) in ordered {
-            guard var pod = result[report.pod.name] else { continue }
-            guard Self.lay(report.pod, over: &pod) else { continue }
-            result[report.pod.name] = pod
+        for name in byPod.keys {
+            guard let pod = pods[name] else { continue }
+            let merged = merged(onto: pod)
+            if merged != pod { result[name] = merged }
         }
         return result
     }
 
-    /// Whether the report is about this very pod.
-    private static func lay(_ report: Pod, over pod: inout Pod) -> Bool {
+    /// A pod with everything that is reported on it.
+    func merged(onto pod: Pod) -> Pod {
+        var result = pod
+        func rank(_ file: String) -> (Int, String) { (reports[file]?.reporter == Self.kubelet ? 0 : 1, file) }
+        // The kubelet's first: it says which instance the others must mean.
+        for file in (byPod[pod.name] ?? []).sorted(by: { rank($0) < rank($1) }) {
+            if let report = reports[file]?.pod { Self.lay(report, over: &result) }
+        }
+        return result
+    }
+
+    /// Unless the report is about another pod of that name.
+    private static func lay(_ report: Pod, over pod: inout Pod) {
         if !report.metadata.uid.isEmpty {
             if pod.metadata.uid.isEmpty { pod.metadata.uid = report.metadata.uid }
-            guard pod.metadata.uid == report.metadata.uid else { return false }
+            guard pod.metadata.uid == report.metadata.uid else { return }
         }
         pod.metadata.annotations.merge(report.metadata.annotations) { _, reported in reported }
         if let deletion = report.metadata.deletionTimestamp { pod.metadata.deletionTimestamp = deletion }
@@ -72,6 +98,5 @@ struct StatusContents {
             pod.status.isReady = report.status.isReady
         }
         if !report.status.podIPs.isEmpty { pod.status.podIPs = report.status.podIPs }
-        return true
     }
 }
