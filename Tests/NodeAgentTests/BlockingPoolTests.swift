@@ -1,3 +1,4 @@
+import Glibc
 import LinuxNetwork
 import Synchronization
 import Testing
