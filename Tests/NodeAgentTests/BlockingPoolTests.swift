@@ -27,12 +27,12 @@ struct BlockingPoolTests {
     func stopped() async throws {
         let pool = try BlockingPool(threads: 1)
         let (begun, release) = (ThreadSignal(), ThreadSignal())
-        let runs = Atomic<Int>(0)
+        let runs = Runs()
         try await withThrowingTaskGroup(of: Bool.self) { group in
             group.addTask {
                 try await pool.run {
                     begun.signal()
-                    runs.add(1, ordering: .relaxed)
+                    runs.note()
                     return release.wait(seconds: 30)
                 }
             }
@@ -40,7 +40,7 @@ struct BlockingPoolTests {
             for _ in 0..<3 {
                 group.addTask {
                     do {
-                        try await pool.run { _ = runs.add(1, ordering: .relaxed) }
+                        try await pool.run { runs.note() }
                         return false
                     } catch let error as AgentError {
                         return error.code == .tryAgain
@@ -54,7 +54,7 @@ struct BlockingPoolTests {
             pthread_join(stopping, nil)
             #expect(try await group.next() == true)
         }
-        #expect(runs.load(ordering: .relaxed) == 1)
+        #expect(runs.count == 1)
         await #expect(throws: AgentError.self) { try await pool.run {} }
     }
 
@@ -64,4 +64,12 @@ struct BlockingPoolTests {
         await #expect(throws: AgentError.self) { try await pool.run {} }
         pool.stop()
     }
+}
+
+private final class Runs: Sendable {
+    private let runs = Atomic<Int>(0)
+
+    var count: Int { runs.load(ordering: .relaxed) }
+
+    func note() { runs.add(1, ordering: .relaxed) }
 }
