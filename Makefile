@@ -59,17 +59,19 @@ test-e2e: build-tests ## the end-to-end tests alone
 	@scripts/need-namespaces $(ROOT)
 	$(MAKE) --no-print-directory run-e2e
 
-# One test binary, run once for each target (scripts/run-tests). Some unit tests look at the kernel too, so all run as
-# root where that is possible. Of the rooms that make namespaces, connections or processes of their own in most tests, all
-# tests count as end to end: they take most of the time (some 16 minutes on two slow cores; the others 3).
+# One test binary, run once for each target (scripts/run-tests), two targets at a time. Some unit tests look at the kernel
+# too, so all run as root where that is possible. Of the rooms that make namespaces, connections or processes of their own
+# in most tests, all tests count as end to end.
 .PHONY: run-unit run-e2e
-END_TO_END_TESTS := EndToEndTests ContainerRuntimeTests CNIPluginTests ControllerTests DeployTests KeeperTests \
-    NodeAgentTests RedirectionTests ZtunnelTests
+TESTS_AT_ONCE ?= 2
+# The longest first.
+END_TO_END_TESTS := EndToEndTests DeployTests NodeAgentTests RedirectionTests ZtunnelTests ControllerTests KeeperTests \
+    ContainerRuntimeTests CNIPluginTests
 UNIT_TESTS = $(filter-out $(END_TO_END_TESTS),$(notdir $(wildcard Tests/*Tests)))
 run-unit:
-	@scripts/run-tests $(ROOT) -- $(UNIT_TESTS)
+	@scripts/run-tests --at-once $(TESTS_AT_ONCE) $(ROOT) -- $(UNIT_TESTS)
 run-e2e:
-	@scripts/run-tests $(ROOT) -- $(END_TO_END_TESTS)
+	@scripts/run-tests --at-once $(TESTS_AT_ONCE) $(ROOT) -- $(END_TO_END_TESTS)
 
 fuzz: deps-build ## every parser of strangers' bytes under libFuzzer for FUZZ_SECONDS (60) each
 	@SWIFT=$(SWIFT) scripts/fuzz
@@ -94,7 +96,7 @@ manifests: deps-build ## deploy/manifests/apus.yaml and the dashboard, from the 
 	.build/debug/apus reference dashboard >deploy/helm/apus/files/dashboard.json
 	"$$(scripts/deploy-python)" scripts/chart manifest >deploy/manifests/apus.yaml
 
-lint: ## format, forbidden things, documents, eBPF sources
+lint: deps-build ## format, forbidden things, documents, eBPF sources
 	$(SWIFT) format lint --strict --parallel -r Sources Tests fuzz Package.swift
 	scripts/lint-sources
 	scripts/lint-docs

@@ -20,7 +20,20 @@ final class TestCluster: Sendable {
     /// As SIGKILL has it.
     func die() async { await server.stop() }
 
-    func revive() async throws { try await server.resume() }
+    func revive() async throws {
+        try await server.resume()
+        // The client may still have a connection that ended with the server, and learn of it by a request alone.
+        try await eventually("the server answers") {
+            do {
+                _ = try await client.get(.namespaces, "default")
+                return true
+            } catch let error as KubernetesError where error.code == .unreachable {
+                return false
+            } catch {
+                return true
+            }
+        }
+    }
 
     // MARK: What users and kubelet do
 

@@ -218,7 +218,8 @@ public final class DiscoveryServer: Sendable {
                 advanced = types.map(session.acknowledged) != before
                 return turn
             }
-            for reason in turn.begins { holds[reason]?.add { client.wake.yield() } }
+            // The stream may be gone by then, and with it all that is known of its client.
+            for reason in turn.begins { holds[reason]?.add { [wake = client.wake] in wake.yield() } }
             if let push = turn.push {
                 total.withLock { total in
                     total.responses += 1
