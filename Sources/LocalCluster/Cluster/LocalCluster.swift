@@ -197,7 +197,7 @@ public final class LocalCluster: Sendable {
             "the agent of node \(node.name)", of: "agent-\(node.name)", log: "\(node.logs)/agent.log",
             in: [node.folder]
         ) { access(node.cniSocket, F_OK) == 0 }
-        // The file is there a moment before somebody listens.
+        // The file is there a moment before somebody listens, and one that an earlier agent left goes before that.
         try Waiting.untilTrue(
             "the agent of node \(node.name) to listen", within: configuration.patience, every: .milliseconds(1),
             detail: { node.lastWords() }
@@ -206,7 +206,7 @@ public final class LocalCluster: Sendable {
                 _ = try SeqpacketSocket.connect(path: node.cniSocket)
                 return true
             } catch {
-                guard error.code == ECONNREFUSED else { throw error }
+                guard error.code == ECONNREFUSED || error.code == ENOENT else { throw error }
                 return false
             }
         }
