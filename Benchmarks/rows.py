@@ -92,7 +92,8 @@ def row(spec, rounds):
         compared, text = median(values[APUS]), f"{relation} {bar}"
     held = None if compared is None else compared <= bar if relation == "<=" else compared >= bar
     short = {p: None if (m := median(v)) is None else float(f"{m:.4g}") for p, v in values.items()}
-    return {"name": name, "unit": unit, "apus": short[APUS], "envoy": short[ENVOY], "raw": short[RAW], "bar": text, "held": held}
+    return {"name": name, "unit": unit, "apus": short[APUS], "envoy": short[ENVOY], "raw": short[RAW], "bar": text, "held": held} | \
+        ({"ratio": float(f"{compared:.4g}")} if kind and compared is not None else {})
 
 
 def capture_rows(rounds, scale):
@@ -125,7 +126,9 @@ def show(doc):
     for r in doc["rows"]:
         # What has no bar is told and neither held nor missed.
         verdict = "" if r["bar"] == "told" and r["apus"] is not None else mark[r["held"]]
-        ratio = f" x{r['apus'] / r['envoy']:.2f}" if r["apus"] is not None and r["envoy"] else ""
+        # What was held against the bar; elsewhere that of the two columns.
+        against = r.get("ratio") or (r["apus"] / r["envoy"] if r["apus"] is not None and r["envoy"] else None)
+        ratio = f" x{against:.2f}" if against else ""
         print(f"{r['name']:<60} {text(r['apus']):>9} {text(r['envoy']):>9} {text(r['raw']):>9} {r['unit']:<19} {r['bar']:<16} {verdict}{ratio}")
 
 
